@@ -6,16 +6,8 @@ later is filled when the lane runs again.
 
 from contextlib import closing
 
-from live.session import (
-    LaneOptions,
-    Run,
-    Watch,
-    default_feed,
-    open_run_journal,
-    read_paper_lane,
-    recover_lane,
-    running_of,
-)
+from live.running import LaneOptions, Run, Watch, running_of
+from live.session import default_feed, open_run_journal, read_paper_lane, recover_lane
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution.events import CaughtUp, Started
 from mei_pipeline.execution.journal.meta import read_meta

@@ -16,7 +16,8 @@ import click
 
 from live.misbehaviour import parse_misbehaviour
 from live.replay_feed import Speed, Time
-from live.session import LaneOptions, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import run_lane
 from mei_pipeline import streams
 from mei_pipeline.errors import MeiError
 from mei_pipeline.execution.commands import Alert

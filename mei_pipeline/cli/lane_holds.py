@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,6 +114,27 @@ def resume(
     if in_file or not own:
         lifted, _ = lift_holds(settings.lanes, lane, _chooser(in_file, owner, symbol))
     _report(settings, lane, dict.fromkeys(lifted), timeout_s, as_json=as_json, own=own)
+    if lane is not None and (left := _left(settings, lane)):
+        output.warn(f"lane {lane} is still stopped by {'; '.join(left)}")
+
+
+def _left(settings: "Settings", lane: str) -> list[str]:
+    """Return what stops a lane besides the holds of its own file, each with the command that ends it."""
+    from mei_pipeline.errors import MeiError
+    from mei_pipeline.registry.holds import ALL_LANES, read_holds, unexpired
+    from mei_pipeline.registry.lanes import read_pointer_file
+
+    found: list[str] = []
+    with suppress(MeiError):  # other commands report a file that can't be read
+        everywhere = unexpired(read_holds(settings.lanes, None), _now_ms())
+        found += (f"hold {ALL_LANES}{name}: `mei lane resume --all`" for name in everywhere)
+    with suppress(MeiError):
+        found += (f"hold {name}: `mei lane resume {lane} --hold {name}`" for name in _in_journal(settings, lane))
+    with suppress(MeiError):
+        pointer = read_pointer_file(settings.lanes, lane)
+        if pointer is not None and pointer.state == "paused":
+            found.append("`mei registry pause`: `mei registry promote`")
+    return found
 
 
 def _own_holds(settings: "Settings", lane: str | None, names: tuple[str, ...]) -> tuple[str, ...]:

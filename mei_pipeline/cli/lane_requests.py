@@ -177,7 +177,7 @@ def _wait(settings: "Settings", request: "RequestFile", path: Path, timeout_s: f
 
 def _operate(settings: "Settings", lane: str) -> None:
     from live.operate import operate_lane
-    from live.session import Watch
+    from live.running import Watch
 
     output.note(f"lane {lane}: no process runs it; operating it here")
     operate_lane(settings, lane, Watch(alert=lambda alert: output.note(alert.text)))

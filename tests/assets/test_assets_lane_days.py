@@ -13,7 +13,8 @@ from assets.jobs import REPLAY
 from assets.lane_days import unproven_days
 from assets.run import open_instance
 from live.bench_home import home_settings, make_lane_home
-from live.session import LaneOptions, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import run_lane
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.load import Configuration
 from mei_pipeline.settings import Settings

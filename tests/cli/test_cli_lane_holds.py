@@ -196,3 +196,16 @@ def test_ctrl_c_leaves_the_hold(lanes, capsys, monkeypatch):
     with locked(lock_path(lanes, "paper1"), "running lane paper1"):
         assert "the change is in the file, and stays" in refused(capsys, 130, "halt", "paper1")
     assert set(read_holds(lanes, "paper1")) == {"halt"}
+
+
+@pytest.mark.usefixtures("lanes")
+def test_a_resumed_lane_says_what_still_stops_it(capsys):
+    assert run(["lane", "halt", "--all"]) == 0
+    assert run(["lane", "pause", "paper1"]) == 0
+    capsys.readouterr()
+    assert run(["lane", "resume", "paper1"]) == 0
+    assert "paper1 is still stopped by hold all/halt: `mei lane resume --all`" in capsys.readouterr().err
+    assert run(["lane", "resume", "--all"]) == 0
+    capsys.readouterr()
+    assert run(["lane", "resume", "paper1"]) == 0
+    assert "still stopped" not in capsys.readouterr().err

@@ -11,7 +11,8 @@ import pytest
 from session_kit import CONFIG, LANE, MARKET, START_MS, feed_of
 
 from live.bench_home import home_settings, make_lane_home
-from live.session import LaneOptions, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import run_lane
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.cli.main import run
 from mei_pipeline.execution.journal.opening import journal_path

@@ -14,7 +14,7 @@ from session_kit import FROM_MS, LANE, START_MS, TO_MS, Steps, events_of, run_se
 
 from live.feed_protocol import Subscribe
 from live.lane_feed import Feed, OpenFeed
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.config.load import load_lanes
 from mei_pipeline.execution.commands import Alert

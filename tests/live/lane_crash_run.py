@@ -48,7 +48,7 @@ from live.lane_feed import Feed, OpenFeed
 from live.lane_files import offered_config, read_lane_config
 from live.paper_broker import PaperBroker
 from live.replay_feed import NETWORK
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.execution.books import BookPlan, StepBook, make_plan, make_step_book
 from mei_pipeline.execution.events import AnyEvent, Event, FeedEvent, StepClosed, Warmed
 from mei_pipeline.execution.journal.opening import create_journal, journal_path

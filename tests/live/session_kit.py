@@ -14,7 +14,8 @@ import msgspec
 from live.bench_home import LANE, home_settings, lane_config, make_lane_home
 from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed, OpenFeed
-from live.session import LaneOptions, LaneResult, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import LaneResult, run_lane
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket

@@ -9,7 +9,7 @@ import pytest
 from disk_kit import refusing
 from session_kit import FROM_MS, LANE, feed_of, left_in, run_session
 
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.errors import DataError, Retryable
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.journal.opening import journal_path, lock_path

@@ -16,7 +16,8 @@ from session_kit import LANE, START_MS, feed_of
 from kernels.params import Value
 from live.bench_home import home_settings, lane_config, make_lane_home
 from live.lane_files import offered_config, read_lane_config
-from live.session import LaneOptions, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import run_lane
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket

@@ -17,7 +17,7 @@ from live.bench_home import lane_config, promote_config
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.run import run
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS, iso
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Refused
 from mei_pipeline.execution.commands import Alert  # noqa: TC001 - of annotations

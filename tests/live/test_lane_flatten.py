@@ -1,5 +1,6 @@
 """`mei lane flatten`, and `mei lane resume` of the executor's own holds."""
 
+import errno
 import json
 import threading
 import time
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import session_kit as kit
+from disk_kit import refusing
 
 from live.bench_home import LANE
 from mei_pipeline.cli.main import run
@@ -18,7 +20,7 @@ from mei_pipeline.execution.requests import pending, requests_folder, write_resu
 from mei_pipeline.execution.rows import HoldRow
 from mei_pipeline.files import locked
 from mei_pipeline.registry.holds import read_holds
-from mei_pipeline.registry.lanes import read_status
+from mei_pipeline.registry.lanes import pointer_path, read_status
 from mei_pipeline.settings import Settings
 
 
@@ -174,6 +176,23 @@ def test_a_hold_of_the_executor_is_lifted_by_its_name(holding: Settings, capsys)
     both = done(capsys, "resume", LANE, "--hold", "mismatch-btc", "--hold", "pause")
     assert (both["lifted"], both["holds"]) == (["mismatch-btc", "pause"], {})
     assert "no such hold" in refused(capsys, 2, "resume", "--all", "--hold", "mismatch-btc")
+
+
+def test_a_full_disk_leaves_a_pause_and_no_request(holding: Settings, capsys) -> None:
+    folder = requests_folder(holding.lanes, LANE)
+    with refusing(lambda path, writes: errno.ENOSPC if writes and path.is_relative_to(folder) else 0):
+        assert "not written, the previous file is intact" in refused(capsys, 5, "flatten", LANE)
+    assert (set(read_holds(holding.lanes, LANE)), folder.exists()) == ({"pause"}, False)
+
+
+def test_a_resumed_lane_says_what_the_executor_and_the_registry_stop(holding: Settings, capsys) -> None:
+    set_own_hold(holding)
+    path = pointer_path(holding.lanes, LANE)
+    path.write_text(path.read_text().replace("state: paper", "state: paused"))
+    assert run(["lane", "resume", LANE]) == 0
+    words = capsys.readouterr().err
+    assert f"hold mismatch-btc: `mei lane resume {LANE} --hold mismatch-btc`" in words
+    assert "`mei registry pause`: `mei registry promote`" in words
 
 
 def set_own_hold(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from session_kit import CONFIG, FROM_MS, LANE, START_MS, feed_of, left_in, run_s
 
 from kernels.cache import source_hash
 from live.bench_home import promote_config
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.execution.commands import Alert  # noqa: TC001 - of annotations
 from mei_pipeline.execution.journal.opening import journal_path

@@ -17,7 +17,7 @@ from live.lane import LaneProcess
 from live.lane_feed import Feed
 from live.misbehaviour import parse_misbehaviour
 from live.paper_broker import PaperBroker
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.errors import Fatal
 from mei_pipeline.execution.books import make_plan

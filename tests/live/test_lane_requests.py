@@ -5,7 +5,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from live.bench_home import LANE
 from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.operate import operate_lane
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.errors import Busy, DataError, Retryable
 from mei_pipeline.execution.events import CaughtUp, StepClosed
 from mei_pipeline.execution.journal.opening import journal_path, lock_path
@@ -207,6 +207,19 @@ def test_a_lane_is_operated_by_one_process(holding: Settings) -> None:
 
 def test_a_lane_that_never_ran_is_not_operated(lane_home: Settings) -> None:
     with pytest.raises(DataError, match="the lane never ran in this home"):
+        operate_lane(lane_home, LANE, Watch())
+
+
+def test_a_lane_without_a_step_is_not_operated(lane_home: Settings) -> None:
+    def die(_name: str) -> None:
+        raise Died
+
+    for point in range(1, 9):  # until the journal exists, and before its first event
+        with suppress(Died):
+            run_session(lane_home, Watch(fault_hook=kit.kill_at(point, die)))
+        if journal_path(lane_home.lanes, LANE).exists():
+            break
+    with pytest.raises(DataError, match="it has taken no step yet"):
         operate_lane(lane_home, LANE, Watch())
 
 

@@ -24,7 +24,7 @@ from session_kit import CHANGE_MS, FROM_MS, LANE, START_MS, TO_MS, Steps, feed_o
 from live.feed_protocol import Subscribe
 from live.lane_feed import Feed
 from live.run import log_watch, main, run, stop_on_signals
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import FeedEvent

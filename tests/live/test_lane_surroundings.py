@@ -21,7 +21,8 @@ from live.bench_home import home_settings, lane_config, make_lane_home
 from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.run import log_watch
-from live.session import LaneOptions, Watch, run_lane
+from live.running import LaneOptions, Watch
+from live.session import run_lane
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
