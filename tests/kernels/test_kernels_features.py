@@ -118,11 +118,11 @@ def test_built_observed_and_naive_columns_are_equal(kind, data, symbols):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("window", [1, 2, 5])
-def test_columns_equal_their_twin_over_a_long_gapless_history(kind, shape, window):
-    bars = candles(np.random.default_rng(window), shape, 120)
-    column = Column(kind, tuple(window + i for i in range(len(KINDS[kind].windows))))
-    assert bits(built(arrays([bars]), [column])) == bits(naive_features.column(*column, bars))
+def test_columns_equal_their_twin_over_a_long_gapless_history(kind, shape):
+    for window in (1, 2, 5):
+        bars = candles(np.random.default_rng(window), shape, 120)
+        column = Column(kind, tuple(window + i for i in range(len(KINDS[kind].windows))))
+        assert bits(built(arrays([bars]), [column])) == bits(naive_features.column(*column, bars)), column
 
 
 @examples(50)
