@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from mei_pipeline.config.load import Configuration, load_config
+from mei_pipeline.config.load import Configuration, LaneConfigs, load_config, load_lanes
 from mei_pipeline.errors import Retryable
 from mei_pipeline.progress import Lines, Progress
 from mei_pipeline.registry.records import AuditContext
@@ -26,6 +26,16 @@ def read_all() -> tuple[Settings, Configuration]:
     """
     settings = read_settings()
     return settings, load_config(settings.config)
+
+
+def read_lanes() -> tuple[Settings, LaneConfigs]:
+    """Return the present settings and the lanes; an error in a sweep or another lane does not hide a lane.
+
+    Raises:
+        ConfigError: An environment variable, policy.yaml or pipeline.yaml is wrong.
+    """
+    settings = read_settings()
+    return settings, load_lanes(settings.config)
 
 
 def now_ms() -> int:

@@ -33,7 +33,9 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 )
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Report each changed status file as an event on the lane's asset; the cursor has the last reported states."""
-    settings, config = run_context.read_all()
+    settings, config = run_context.read_lanes()
+    for problem in config.unusable.values():
+        context.log.warning(problem)
     registry = open_home_registry(settings)
     seen: dict[str, str] = json.loads(context.cursor or "{}")
     events: list[Event] = []

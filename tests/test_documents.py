@@ -26,6 +26,7 @@ OWN_TESTS = {
     ("lane", "trades", "paper1", "--symbol", "BTC"),
     ("lane", "why", "paper1", "BTC"),
     ("lane", "why", "paper1", "BTC", "2026-06-30T12:00"),
+    ("replay", "--lane", "paper1", "--day", "2026-06-20"),  # tests/cli/test_cli_replay.py
 }
 DOCS = CHECKOUT / "docs"
 WRITTEN = DOCS / "how-to" / "write-a-strategy.md"  # tests/test_write_a_strategy.py types its commands

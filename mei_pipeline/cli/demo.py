@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--trade", "trades", is_flag=True, help="Then trade the promoted config of lane paper1 on paper for four weeks."
+    "--trade",
+    "trades",
+    is_flag=True,
+    help="Then trade on paper for four weeks: a kill, a second config, all days repeated.",
 )
 @click.option("--no-edge", is_flag=True, help="Use a market without edge: no config may be promoted.")
 @click.option(
@@ -64,11 +67,14 @@ def demo(trades: bool, no_edge: bool, home: Path | None, as_json: bool) -> None:
 
 def _show_trading(trading: "Trading") -> None:
     equal = "equal to" if trading.equal else "DIFFERENT from"
+    drained = "has drained" if trading.drained else "still drains"
     output.echo(f"trading     lane {trading.lane}, config {trading.config_id[:12]}: {trading.steps} steps")
     output.echo(f"            {trading.trades} trades closed, {trading.open_positions} positions open")
     output.echo(f"            profit {trading.pnl_usd:.2f} USD, open positions included")
     output.echo(f"            {trading.restarts} restart after SIGKILL in the middle of a position")
-    output.echo(f"            all fills and trades {equal} those of a replay of the same bars")
+    output.echo(f"            fills and trades of three weeks {equal} those of a replay of the same bars")
+    output.echo(f"            config {trading.second_config_id[:12]} was promoted while it ran; the first {drained}")
+    output.echo(f"            {trading.days} days repeated from the journal: {trading.verdict}")
 
 
 COMMANDS: list[click.Command] = [demo]

@@ -1,17 +1,19 @@
-"""A person with a browser: opens the lineage that `mei ui` prints, materialises an asset from it, reads its checks.
+"""A person with a browser: opens the lineage that `mei ui` prints, materialises an asset, reads checks and a profit.
 
 Needs Chromium at /usr/bin/chromium and the group `browser`. The pictures of the documents are taken here:
 MEI_HOME of the test holds a demo, so they show what a newcomer sees.
 """
 
+import json
+import os
 import re
+import subprocess
 
 import pytest
-from browser_kit import SLOW_MS, open_browser, origin, serve
+from browser_kit import MEI, SLOW_MS, open_browser, origin, serve
 
 from mei_pipeline.settings import CHECKOUT
 
-pytest_plugins = ("demo_fixtures",)
 pytestmark = pytest.mark.browser
 
 PICTURES = CHECKOUT / "docs" / "images"
@@ -19,15 +21,18 @@ GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
 
 
 @pytest.fixture(scope="module")
-def demo(demos, tmp_path_factory):
+def traded(tmp_path_factory):
+    """What `mei demo --trade` prints for programs; its home is there."""
     home = tmp_path_factory.mktemp("browser") / "demo"
-    demos.copy(("demo",), home)
-    return home
+    environment = {**os.environ, "MEI_HOME": str(home.parent)}
+    command = [MEI, "demo", "--trade", "--home", str(home), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    return json.loads(done.stdout) | {"home": home}
 
 
 @pytest.fixture(scope="module")
-def lineage(demo):
-    with serve(demo) as link:
+def lineage(traded):
+    with serve(traded["home"]) as link:
         yield link
 
 
@@ -100,6 +105,33 @@ def test_the_checks_of_a_night_have_all_passed(page, seen, lineage):
         seen(page.get_by_text(check, exact=True).first)
     seen(page.get_by_text("Succeeded", exact=True).nth(1))
     take_picture(page, "checks.png")
+
+
+REPORTED = '{ assetOrError(assetKey: {path: ["lane", "paper1"]}) { ... on Asset { assetMaterializations(limit: 1) '
+REPORTED += "{ runId timestamp } } } }"
+
+
+def test_the_lineage_leads_to_the_config_that_trades_and_its_money(page, seen, lineage, traded):
+    """The sensor of lanes reports what the executor wrote before Dagster was started."""
+    trading = traded["trading"]
+    page.goto(lineage)
+    page.wait_for_function(
+        """async query => {
+            const headers = {"Content-Type": "application/json"}, body = JSON.stringify({query});
+            const answer = await (await fetch("/graphql", {method: "POST", headers, body})).json();
+            return (answer.data.assetOrError.assetMaterializations || []).length;
+        }""",
+        arg=REPORTED,
+        polling=2000,
+    )
+    for asset in ("candles", "night_plan", "sweep_results", "promoted"):
+        seen(node(page, asset))
+    node(page, "paper1").click()
+    seen(page.get_by_text("pnl_usd", exact=True).first)
+    seen(page.get_by_text(f"{trading['pnl_usd']:.2f}".rstrip("0").rstrip("."), exact=True).first)
+    seen(page.get_by_text(f"of {trading['config_id'][:12]} is in force").first)
+    page.get_by_text("[Show Markdown]").first.click()
+    seen(page.get_by_role("dialog").locator('img[src^="data:image/svg+xml"]'))
 
 
 BACKFILL = "{ partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills { results { status numPartitions } } } }"

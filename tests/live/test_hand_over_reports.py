@@ -229,3 +229,10 @@ def test_a_cursor_of_an_earlier_version_reports_once(ran: Desk) -> None:
     assert kinds(again) == ["Materialization", "CheckEvaluation"]
     assert kinds(look(again.cursor)) == []
     assert not Path(ran.settings.dagster).exists()
+
+
+def test_an_error_in_another_file_hides_no_lane(ran: Desk) -> None:
+    (ran.settings.config / "sweeps" / "smoke.yaml").write_text("axes: [\n")
+    (ran.settings.config / "lanes" / "paper9.yaml").write_text("mode: loud\n")
+    (ran.settings.config / "strategy_overrides.yaml").write_text("")
+    assert kinds(look()) == ["Materialization", "CheckEvaluation"]
