@@ -26,11 +26,11 @@ POLL_S = 0.1
 def is_running(settings: "Settings", lane: str) -> bool:
     """Return True if a process of this machine runs the lane: its status alone outlives it."""
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.execution.journal.opening import lock_path
     from mei_pipeline.files import lock_holder
+    from mei_pipeline.registry.lanes import LOCK_NAME, lane_folder
 
     try:
-        return bool(lock_holder(lock_path(settings.lanes, lane)))
+        return bool(lock_holder(lane_folder(settings.lanes, lane) / LOCK_NAME))
     except ConfigError:  # the name of a file that no lane can have
         return False
 

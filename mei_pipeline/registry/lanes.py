@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,14 +17,17 @@ from mei_pipeline.config.fields import FileModel
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
-from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes
-from mei_pipeline.registry.database import Registry, read_transaction
 from mei_pipeline.registry.records import Evidence, Lane, Pointer, Transition, Verdict
+
+if TYPE_CHECKING:
+    from mei_pipeline.registry.database import Registry
 
 POINTER_NAME = "promoted.yaml"
 STATUS_NAME = "status.json"
 JOURNAL_NAME = "journal.db"
+LOCK_NAME = ".executor.lock"
+"""Lock file of a lane's folder; the process that opens the journal for writing holds it."""
 
 _LANE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allowed": "64 hexadecimal digits"})]
@@ -227,8 +230,12 @@ def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
     return lane_folder(lanes_folder, lane) / "configs" / f"{config_id}.yaml"
 
 
-def lane_files(registry: Registry, lane: str) -> RenderedFiles | None:
+def lane_files(registry: "Registry", lane: str) -> RenderedFiles | None:
     """Return the files of a lane as the registry defines them; None for a lane that never held a config."""
+    # A lane and the commands that stop it read these files without the registry, whose libraries take long to import.
+    from mei_pipeline.registry import rows  # noqa: PLC0415
+    from mei_pipeline.registry.database import read_transaction  # noqa: PLC0415
+
     with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
         if pointer is None:
@@ -312,7 +319,7 @@ def is_acknowledged(pointer: Pointer, status: ExecutorStatus | None) -> bool:
     return status is not None and status.config_id == pointer.config_id and status.generation == pointer.generation
 
 
-def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
+def drift(registry: "Registry", lanes_folder: Path, lane: str) -> Drift:
     """Return the differences between a lane's folder and the registry. Nothing is changed; `render` repairs."""
     expected = lane_files(registry, lane)
     problem = ""

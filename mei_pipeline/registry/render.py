@@ -3,11 +3,11 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mei_pipeline.errors import DataError, Fatal
 from mei_pipeline.files import locked, replacing
 from mei_pipeline.registry.config_file import config_bytes, parse_config
-from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import (
     RenderedFiles,
     config_path,
@@ -19,6 +19,9 @@ from mei_pipeline.registry.lanes import (
     read_pointer_file,
 )
 from mei_pipeline.registry.records import Evidence, StoredConfig, Verdict
+
+if TYPE_CHECKING:
+    from mei_pipeline.registry.database import Registry
 
 RENDER_WAIT_S = 10.0
 """Longest wait for another process that renders the same lane, in seconds."""
@@ -32,7 +35,7 @@ def no_fault(_step: str) -> None:
 
 
 def render(
-    registry: Registry,
+    registry: "Registry",
     lanes_folder: Path,
     lane: str,
     *,
@@ -82,7 +85,7 @@ def store_config(
         return write_checked(path, config_bytes(config, evidence, verdict), parse_config)
 
 
-def _refuse_older(registry: Registry, lanes_folder: Path, expected: RenderedFiles) -> None:
+def _refuse_older(registry: "Registry", lanes_folder: Path, expected: RenderedFiles) -> None:
     lane = expected.pointer.lane
     try:
         file = read_pointer_file(lanes_folder, lane)

@@ -19,9 +19,8 @@ from mei_pipeline import files
 from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.candles.lake import Lake, merge_candles, verify
 from mei_pipeline.errors import Busy, DataError, Refused
-from mei_pipeline.execution.journal.opening import LOCK_NAME
 from mei_pipeline.registry.database import schema_version
-from mei_pipeline.registry.lanes import pointer_path
+from mei_pipeline.registry.lanes import LOCK_NAME, pointer_path
 from mei_pipeline.registry.store import list_configs
 
 PARTS = ["config", "lake", "lanes", "nights", "registry-resets.json", "registry.db"]

@@ -11,8 +11,8 @@ from table_kit import check_table_text, words_of
 from mei_pipeline.cli.main import run
 from mei_pipeline.demo import Demo, make_home
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
-from mei_pipeline.execution.journal.opening import LOCK_NAME
 from mei_pipeline.files import locked
+from mei_pipeline.registry.lanes import LOCK_NAME
 from mei_pipeline.settings import Settings, enter_home, read_settings
 
 if TYPE_CHECKING:

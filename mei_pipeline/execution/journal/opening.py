@@ -13,11 +13,8 @@ from mei_pipeline.execution.journal.failures import translated
 from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, folder_of, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
 from mei_pipeline.execution.journal.writer import Journal
-from mei_pipeline.registry.lanes import JOURNAL_NAME, STATUS_NAME, lane_folder, read_status
+from mei_pipeline.registry.lanes import JOURNAL_NAME, LOCK_NAME, STATUS_NAME, lane_folder, read_status
 from mei_pipeline.registry.render import FaultHook, no_fault
-
-LOCK_NAME = ".executor.lock"
-"""Lock file of a lane's folder; the process that opens the journal for writing holds it."""
 
 _MODE = 0o600  # positions and orders concern only the user that trades
 _OTHERS = 0o077
