@@ -81,7 +81,7 @@ def test_random_days_are_equal(
     assert days_of(settings, LANE) == list(range(from_ms, to_ms, DAY_MS))
     checks = [check(settings, day_ms) for day_ms in days_of(settings, LANE)]
     assert [str(each) for each in checks if each.verdict != "equal" or each.unchecked] == []
-    assert sum(each.fills for each in checks) > 5 * days
+    assert sum(each.fills for each in checks) > days
     assert {each.steps for each in checks} == {DAY_MS // config.intervals.step_ms}
 
 
