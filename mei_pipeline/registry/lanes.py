@@ -144,6 +144,10 @@ class ExecutorStatus(FileModel):
     """Stale streams by symbol."""
     holds: Annotated[dict[str, HoldStatus], Field(default_factory=dict)]
     """Holds in force by name, those of the executor included."""
+    excluded: tuple[str, ...] = ()
+    """Symbols that strategy_overrides.yaml excludes from entries."""
+    size_multiplier: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Factor on the equity that sizing uses: that of the promotion times that of strategy_overrides.yaml."""
     equity_usd: float | None = None
     """Equity at last prices; none before the first config."""
     pnl_usd: float | None = None
