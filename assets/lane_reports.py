@@ -59,13 +59,14 @@ def fingerprint(status: ExecutorStatus | None) -> str:
     """
     if status is None:
         return ""
+    limits = (status.excluded, status.size_multiplier)
     sides = {symbol: size > 0.0 for symbol, size in sorted(status.positions.items())}
     holds = {name: (hold.effect, hold.symbol) for name, hold in sorted(status.holds.items())}
     return repr(
         (
             (status.config_id, status.generation, status.since_bar_ms, status.draining),
             status.offered and (status.offered.generation, status.offered.config_id, status.offered.reason),
-            (status.health, status.detail, holds, sorted(status.stale)),
+            (status.health, status.detail, holds, limits, sorted(status.stale)),
             (sides, bool(status.unknown_orders), status.last_error),
             (status.mode, status.feed, status.kernel_hash, status.written_ms // HOUR_MS),
         )
@@ -73,7 +74,7 @@ def fingerprint(status: ExecutorStatus | None) -> str:
 
 
 def state_in_words(status: ExecutorStatus) -> str:
-    """Return the state of a lane in words: config in force, draining and offered configs, holds and health."""
+    """Return the state of a lane in words: config in force, other configs, holds, limits and health."""
     parts = [_config_in_words(status)]
     if status.draining:
         parts.append(f"{', '.join(short(config) for config in status.draining)} is draining")
@@ -83,6 +84,10 @@ def state_in_words(status: ExecutorStatus) -> str:
         f"on hold {name}, {hold.effect}{f' of {hold.symbol}' if hold.symbol else ''}: {hold.reason} ({hold.owner})"
         for name, hold in status.holds.items()
     ]
+    if status.excluded:
+        parts.append(f"entries of {', '.join(status.excluded)} are excluded")
+    if status.size_multiplier is not None and status.size_multiplier != 1.0:
+        parts.append(f"sizes times {status.size_multiplier:g}")
     if status.health != "ok" and not status.holds:
         parts.append(f"{status.health}: {status.detail}" if status.detail else status.health)
     return "; ".join(parts)
@@ -120,6 +125,8 @@ def _metadata(lane: str, status: ExecutorStatus, curve: EquityCurve | None) -> M
         health=status.health,
         detail=status.detail,
         holds=records(holds),
+        excluded=", ".join(status.excluded) or "none",
+        size_multiplier=status.size_multiplier,
         equity_usd=status.equity_usd,
         pnl_usd=status.pnl_usd,
         pnl_today_usd=status.pnl_today_usd,

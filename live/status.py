@@ -136,6 +136,8 @@ def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
             }
             for name, hold in state.effects.items()
         },
+        "excluded": list(state.overrides.excluded),
+        "size_multiplier": newest and newest.config.size_multiplier * state.overrides.size_multiplier,
         "equity_usd": equity,
         "positions": positions_of(state),
         "pnl_usd": None if earned is None else earned - state.setup.equity_usd,

@@ -150,6 +150,10 @@ class ExecutorStatus(FileModel):
     """Stale streams by symbol."""
     holds: Annotated[dict[str, HoldStatus], Field(default_factory=dict)]
     """Holds in force by name, those of the executor included."""
+    excluded: tuple[str, ...] = ()
+    """Symbols that strategy_overrides.yaml excludes from entries."""
+    size_multiplier: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Factor on the equity that sizing uses: that of the promotion times that of strategy_overrides.yaml."""
     equity_usd: float | None = None
     """Equity at last prices; none before the first config."""
     pnl_usd: float | None = None
@@ -233,8 +237,8 @@ def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
 def lane_files(registry: "Registry", lane: str) -> RenderedFiles | None:
     """Return the files of a lane as the registry defines them; None for a lane that never held a config."""
     # A lane and the commands that stop it read these files without the registry, whose libraries take long to import.
-    from mei_pipeline.registry import rows  # noqa: PLC0415
-    from mei_pipeline.registry.database import read_transaction  # noqa: PLC0415
+    from mei_pipeline.registry import rows  # noqa: PLC0415 - as above
+    from mei_pipeline.registry.database import read_transaction  # noqa: PLC0415 - as above
 
     with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)

@@ -255,7 +255,7 @@ def test_the_command_to_resume(run: dg.DagsterRun, command: str) -> None:
 
 
 def test_the_hourly_ingest_asks_for_what_may_have_news(world: World) -> None:
-    ingest, _ = schedules(automation=False)
+    ingest, *_ = schedules(automation=False, lanes=True)
     now = datetime.now(UTC)
     with graph(world) as (loaded, instance):
         context = dg.build_schedule_context(
@@ -271,7 +271,7 @@ def test_without_sources_there_is_nothing_to_schedule(world: World) -> None:
     path = world.settings.config / "pipeline.yaml"
     head, _, rest = path.read_text().partition("sources:")
     path.write_text(f"{head}sources: []\nwindow:{rest.partition('window:')[2]}")
-    ingest, _ = schedules(automation=False)
+    ingest, *_ = schedules(automation=False, lanes=True)
     with graph(world) as (loaded, instance):
         context = dg.build_schedule_context(instance=instance, repository_def=loaded.get_repository_def())
         told = ingest.evaluate_tick(context)

@@ -107,6 +107,8 @@ def test_an_equity_tick_is_no_news(ran: Desk) -> None:
         {"positions": {"BTC": -1.0}},
         {"holds": {"news": HOLD}},
         {"draining": [B]},
+        {"excluded": ["BTC"]},
+        {"size_multiplier": 0.5},
         {"offered": {"generation": 2, "config_id": B, "reason": "it waits"}},
         {"unknown_orders": 1},
         {"last_error": "the feed closed"},
@@ -178,6 +180,13 @@ def test_a_lane_before_its_first_step_has_an_empty_picture(desk: Desk) -> None:
             (
                 "generation 1 of aaaaaaaaaaaa is in force, since 2025-01-01 00:00Z; "
                 "on hold news, close_only: maintenance (anna); on hold btc, halt of BTC: maintenance (anna)"
+            ),
+        ),
+        (
+            {"excluded": ["BTC", "ETH"], "size_multiplier": 0.25},
+            (
+                "generation 1 of aaaaaaaaaaaa is in force, since 2025-01-01 00:00Z; entries of BTC, ETH are excluded; "
+                "sizes times 0.25"
             ),
         ),
         (

@@ -25,7 +25,7 @@ from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.errors import DataError, Retryable
 from mei_pipeline.execution.books import make_plan, make_step_book
 from mei_pipeline.execution.commands import Intent, Order, Place
-from mei_pipeline.execution.events import Event, HoldState, StepClosed, Transfer
+from mei_pipeline.execution.events import Event, HoldState, OverridesChanged, StepClosed, Transfer
 from mei_pipeline.execution.journal.schema import upgrade
 from mei_pipeline.execution.state import LaneBook, LaneSetup, LaneState
 from mei_pipeline.registry.lanes import ExecutorStatus, lane_folder, read_status
@@ -90,15 +90,16 @@ def test_the_status_of_a_lane_that_trades(lane: LaneState) -> None:
     hold(lane.books[0], "AAA", 2.0, 100.0, 110.0)
     hold(lane.books[0], "CCC", -1.5, 10.0, 12.0)
     orders = {each.place.cloid: each for each in (order(1, "SENT"), order(2, "UNKNOWN"), order(3, "FILLED"))}
-    state = replace(lane, orders=orders, stale={"BBB": ("bars",)})
+    limits = OverridesChanged(excluded=("BBB",), size_multiplier=0.25)
+    state = replace(lane, orders=orders, stale={"BBB": ("bars",)}, overrides=limits)
     status = parsed(state, replace(FACTS, day_start=DayStart(0, 10_012.0), last_error="lost", durable_seq=17))
     assert status == ExecutorStatus(
         schema_version=2, lane="paper1", config_id=lane.books[0].config_id, generation=3, since_bar_ms=FROM_MS,
         written_ms=FROM_MS + 7, health="ok", detail="", positions={"AAA": 2.0, "CCC": -1.5}, offered=None, draining=(),
         mode="paper", feed="replay", kernel_hash=KERNELS, pid=42, boot_id="b00", clock_ms=FROM_MS + 5,
-        last_step_ms=FROM_MS, feed_age_ms=250, stale={"BBB": ("bars",)}, holds={}, equity_usd=10_017.0, pnl_usd=17.0,
-        pnl_today_usd=5.0, open_orders=2, unknown_orders=1, last_error="lost",
-        book_id="00c0ffee", durable_seq=17,
+        last_step_ms=FROM_MS, feed_age_ms=250, stale={"BBB": ("bars",)}, holds={}, excluded=("BBB",),
+        size_multiplier=0.25, equity_usd=10_017.0, pnl_usd=17.0, pnl_today_usd=5.0,
+        open_orders=2, unknown_orders=1, last_error="lost", book_id="00c0ffee", durable_seq=17,
     )  # fmt: skip
     assert set(status_of(state, FACTS)) == set(ExecutorStatus.model_fields)
 

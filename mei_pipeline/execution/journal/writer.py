@@ -223,7 +223,7 @@ class Journal:
         name, body = type(event).__name__, _encode(event)
         if b"null" in body:
             self._check_readable(event, body)
-        step_ms = event.step_ms if type(event) in _OF_STEPS else None  # type: ignore[attr-defined]
+        step_ms: int | None = getattr(event, "step_ms") if type(event) in _OF_STEPS else None  # noqa: B009 - a class that has it
         stored = (seq, name, step_ms, event.venue_ms, seen_ms)
         if type(event) in _MORE:
             self._append_more(stored, event, body)
