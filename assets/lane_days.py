@@ -147,6 +147,11 @@ def _row(difference: dict[str, object]) -> dict[str, str]:
     return {name: str(difference[name]) for name in DIFFERENCE}
 
 
+def partition_of(lane: str, day: str) -> str:
+    """Return the partition of a lane and a UTC day such as 2026-07-01."""
+    return str(dg.MultiPartitionKey({DAY: day, LANE: lane}))
+
+
 def unproven_days(settings: Settings, config: Configuration, proven: set[str]) -> dict[str, list[str]]:
     """Return the complete days of each lane that no run has repeated, oldest first, as partition keys by lane.
 
@@ -160,9 +165,7 @@ def unproven_days(settings: Settings, config: Configuration, proven: set[str]) -
         if not journal_path(settings.lanes, lane).exists():
             continue
         days = (iso(day_ms)[:10] for day_ms in complete_days(settings, lane))
-        keys = [
-            str(dg.MultiPartitionKey({DAY: day, LANE: lane})) for day in days if day >= f"{config.pipeline.start}-01"
-        ]
+        keys = [partition_of(lane, day) for day in days if day >= f"{config.pipeline.start}-01"]
         if left := [key for key in keys if key not in proven]:
             found[lane] = left
     return found

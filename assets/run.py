@@ -42,7 +42,7 @@ def new_run_id() -> str:
     return str(uuid.uuid4())
 
 
-def run_job(
+def run_job(  # noqa: PLR0913 - all but four have a default
     name: str,
     settings: Settings,
     config: Configuration,
@@ -51,6 +51,7 @@ def run_job(
     run_id: str = "",
     run_config: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    partition: str | None = None,
     progress: Progress | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Run a job to its end, in this process.
@@ -63,6 +64,7 @@ def run_job(
         run_id: Its id; a new one by default.
         run_config: Configuration of its assets.
         tags: Its tags.
+        partition: Its partition; None for a job without partitions.
         progress: Called as the work advances; by default the run's log.
 
     Raises:
@@ -76,6 +78,7 @@ def run_job(
                 run_config={**_QUIET, **(run_config or {})},
                 instance=instance,
                 run_id=identity,
+                partition_key=partition,
                 # The user repeats a failed command; the daemon must not retry it as well.
                 tags={MAX_RETRIES: "0", **(tags or {})},
             )

@@ -97,7 +97,9 @@ def trade(settings: Settings, demo: Demo, say: Callable[[str], None]) -> Trading
     second = _run_and_promote(settings)
     _run("max")
     say(f"lane {LANE}: {OTHER_LANE}'s config was promoted to it while it ran")
-    return _result(settings, first, second, restarts)
+    result = _result(settings, first, second, restarts)
+    _repeat_last_day(settings)
+    return result
 
 
 def _compile(settings: Settings) -> None:
@@ -241,6 +243,20 @@ def _result(settings: Settings, first: tuple[str, bool], second: str, restarts: 
         days=len(days),
         verdict=next((each for each in ("failed", "no evidence", "explained") if each in verdicts), "equal"),
     )
+
+
+def _repeat_last_day(settings: Settings) -> None:
+    """Repeat the last complete day by the job of Dagster too, so that the web page shows it."""
+    from assets.jobs import REPLAY
+    from assets.lane_days import partition_of
+    from assets.run import open_instance, run_job
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.execution.day_check.check import complete_days
+
+    config = load_config(settings.config)
+    day = iso(complete_days(settings, LANE)[-1])[:10]
+    with open_instance(settings, config) as instance:
+        run_job(REPLAY, settings, config, instance, partition=partition_of(LANE, day))
 
 
 def _equity(settings: Settings) -> float:

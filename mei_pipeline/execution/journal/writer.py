@@ -237,7 +237,7 @@ class Journal:
             self._events.append((*stored, body.decode()))
             if isinstance(event, Started):
                 execute("UPDATE meta SET kernel_hash = ?", (event.kernel_hash,))
-            elif isinstance(event, Warmed):
+            if isinstance(event, Warmed):
                 execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
             return
         digest = hashlib.sha256(body).hexdigest()
