@@ -1,6 +1,7 @@
 """Requests of a lane as it follows them: files that become events, and answers that become files."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -104,10 +105,9 @@ def write_results(files: RequestFiles, answers: Mapping[str, RequestAnswered]) -
 
     The answers must be in the journal, on the disk: a request with a result is never read again.
     """
-    try:
-        paths = list(pending(requests_folder(files.lanes_folder, files.lane)))
-    except DataError:
-        return  # `poll_requests` reports it
+    paths: list[Path] = []
+    with suppress(DataError):  # `poll_requests` reports it
+        paths += pending(requests_folder(files.lanes_folder, files.lane))
     for path in paths:
         if path.stem not in answers:
             continue
