@@ -103,3 +103,11 @@ def test_a_result_that_can_not_be_written_is_an_alert(files):
     assert [(alert.key, "not written" in alert.text) for alert in alerts] == [(f"{REQUESTS_ALERT}-result", True)]
     assert list(write_results(files, {"r1": answer("r1")})) == []
     assert read_result(files.lanes_folder, "paper1", "r1").state == "done"
+
+
+def test_a_request_without_an_answer_gets_no_result(files):
+    for name in ("r1", "r2"):
+        submit(files.lanes_folder, request(name))
+    assert list(write_results(files, {"r2": answer("r2")})) == []
+    assert read_result(files.lanes_folder, "paper1", "r1") is None
+    assert read_result(files.lanes_folder, "paper1", "r2").state == "done"
