@@ -1,5 +1,7 @@
 """Asset of repeated days: the proof, for each day and lane, that what traded is what was measured."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,7 +13,7 @@ from assets.metadata import Metadata, Result, artefact_metadata, declared, entri
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.load import Configuration
-from mei_pipeline.execution.day_check.check import check_day, complete_days
+from mei_pipeline.execution.day_check.check import check_day, complete_days, days_of
 from mei_pipeline.execution.day_check.differences import DayCheck
 from mei_pipeline.execution.journal.opening import journal_path
 from mei_pipeline.registry.lanes import lane_folder
@@ -40,6 +42,8 @@ DIFFERENCE_DOCS = {
     "reason": "Reason in words.",
 }
 _SHOWN = 50
+WORST_FIRST = ("failed", "explained", "equal", "no evidence")
+"""Verdicts in the order in which they count for several days."""
 
 
 def lane_day_asset(config: Configuration) -> dg.AssetsDefinition:
@@ -59,6 +63,7 @@ def lane_day_asset(config: Configuration) -> dg.AssetsDefinition:
                 LANE: dg.StaticPartitionsDefinition(sorted(config.lanes)),
             }
         ),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
@@ -77,13 +82,23 @@ def lane_day_asset(config: Configuration) -> dg.AssetsDefinition:
         is a UTC day on the lane's clock, which is in the past for a lane that follows a replay of the lake.
         """
         settings, now = run_context.read_all()
-        keys = _dimensions(context.partition_key)
-        lane, day_ms = keys[LANE], _day_ms(keys[DAY])
-        if not journal_path(settings.lanes, lane).exists():
-            return _result(settings, DayCheck(lane, day_ms, 0, 0, 0, (), ("the lane has not run yet",)))
-        return _result(settings, check_day(settings, lane, now.lanes[lane], day_ms))
+        wanted = [(keys[LANE], _day_ms(keys[DAY])) for keys in map(_dimensions, context.partition_keys)]
+        if len(wanted) > 1:  # a backfill of all days, of which most have no step
+            ran = {lane: days_of(settings, lane) for lane in {lane for lane, _ in wanted} if _has_run(settings, lane)}
+            wanted = [(lane, day_ms) for lane, day_ms in wanted if day_ms in ran.get(lane, ())]
+        checks = [
+            check_day(settings, lane, now.lanes[lane], day_ms)
+            if _has_run(settings, lane)
+            else DayCheck(lane, day_ms, 0, 0, 0, (), ("the lane has not run yet",))
+            for lane, day_ms in wanted
+        ]
+        return _result(settings, checks)
 
     return lane_day
+
+
+def _has_run(settings: Settings, lane: str) -> bool:
+    return journal_path(settings.lanes, lane).exists()
 
 
 def _dimensions(key: object) -> dict[str, str]:
@@ -96,29 +111,35 @@ def _day_ms(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000
 
 
-def _result(settings: Settings, check: DayCheck) -> Result:
-    """Write the result into the lane's folder, and return it with its check."""
-    path = lane_folder(settings.lanes, check.lane) / "days" / f"{iso(check.day_ms)[:10]}.json"
-    files.write_json(path, check.as_dict())
-    found = check.differences
+def _result(settings: Settings, checks: Sequence[DayCheck]) -> Result:
+    """Write each result into the folder of its lane, and return them with the check of all."""
+    paths = [lane_folder(settings.lanes, check.lane) / "days" / f"{iso(check.day_ms)[:10]}.json" for check in checks]
+    for path, check in zip(paths, checks, strict=True):
+        files.write_json(path, check.as_dict())
+    verdicts = [check.verdict for check in checks]
+    worst = next((each for each in WORST_FIRST if each in verdicts), "no evidence")
+    found = [difference for check in checks for difference in check.differences]
+    counts = Counter(difference.kind for difference in found)
+    shown = next((check for check in checks if check.verdict == worst), None)
     result = dg.AssetCheckResult(
         check_name=CHECK,
-        passed=check.verdict != "failed",
-        description=str(check),
-        metadata=_first_of(check),
+        passed=worst != "failed",
+        description="\n".join(map(str, checks[-_SHOWN:])) or "no lane has run on these days",
+        metadata={} if shown is None else _first_of(shown),
     )
     return materialized(
         metadata={
             **entries(
-                verdict=check.verdict,
-                steps=check.steps,
-                decisions=check.decisions,
-                fills=check.fills,
-                unchecked="; ".join(check.unchecked) or None,
-                **{kind.replace(" ", "_"): count for kind, count in check.counts.items()},
+                verdict=worst,
+                days=len(checks),
+                steps=sum(check.steps for check in checks),
+                decisions=sum(check.decisions for check in checks),
+                fills=sum(check.fills for check in checks),
+                unchecked="; ".join(dict.fromkeys(text for check in checks for text in check.unchecked)) or None,
+                **{kind.replace(" ", "_"): count for kind, count in counts.items()},
             ),
             "differences": records([_row(each.as_dict()) for each in found[:_SHOWN]]),
-            **artefact_metadata(path, rows=len(found)),
+            **artefact_metadata(paths[0] if len(paths) == 1 else settings.lanes, rows=len(found)),
         },
         check_results=[result],
     )

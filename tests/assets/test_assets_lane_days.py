@@ -11,6 +11,7 @@ from session_kit import CONFIG, MARKET, START_MS, feed_of
 from assets.graph import definitions
 from assets.jobs import REPLAY
 from assets.lane_days import unproven_days
+from assets.partitions import RANGE_END, RANGE_START
 from assets.run import open_instance
 from live.bench_home import home_settings, make_lane_home
 from live.running import LaneOptions, Watch
@@ -74,3 +75,15 @@ def test_a_lane_that_never_ran_is_no_failure(traded: tuple[Settings, Configurati
         run = job.execute_in_process(instance=instance, partition_key="2025-01-03|paper2")
         assert check_results(instance, run.run_id) == {("lane_day", "replay_equivalence"): True}
         assert metadata_of(instance, "lane_day")["verdict"].value == "no evidence"
+
+
+@pytest.mark.filterwarnings("ignore:Non-compliant tag keys")
+def test_a_backfill_of_all_days_is_one_run_over_those_with_steps(traded: tuple[Settings, Configuration]) -> None:
+    settings, config = traded
+    tags = {RANGE_START: "2025-01-01|paper1", RANGE_END: "2025-02-28|paper2"}
+    with open_instance(settings, config) as instance:
+        run = definitions(config).resolve_job_def(REPLAY).execute_in_process(instance=instance, tags=tags)
+        assert check_results(instance, run.run_id) == {("lane_day", "replay_equivalence"): True}
+        found = metadata_of(instance, "lane_day")
+        assert (found["verdict"].value, found["days"].value, found["steps"].value) == ("equal", 2, 48)
+        assert len(instance.get_materialized_partitions(dg.AssetKey("lane_day"))) == 2 * 59
