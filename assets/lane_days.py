@@ -1,8 +1,10 @@
 """Asset of repeated days: the proof, for each day and lane, that what traded is what was measured."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -16,7 +18,7 @@ from mei_pipeline.config.load import Configuration
 from mei_pipeline.execution.day_check.check import check_day, complete_days, days_of
 from mei_pipeline.execution.day_check.differences import DayCheck
 from mei_pipeline.execution.journal.opening import journal_path
-from mei_pipeline.registry.lanes import lane_folder
+from mei_pipeline.registry.lanes import lane_folder, read_bytes
 from mei_pipeline.settings import Settings
 
 CHECK = "replay_equivalence"
@@ -113,7 +115,7 @@ def _day_ms(day: str) -> int:
 
 def _result(settings: Settings, checks: Sequence[DayCheck]) -> Result:
     """Write each result into the folder of its lane, and return them with the check of all."""
-    paths = [lane_folder(settings.lanes, check.lane) / "days" / f"{iso(check.day_ms)[:10]}.json" for check in checks]
+    paths = [_path(settings, check.lane, check.day_ms) for check in checks]
     for path, check in zip(paths, checks, strict=True):
         files.write_json(path, check.as_dict())
     verdicts = [check.verdict for check in checks]
@@ -173,20 +175,33 @@ def partition_of(lane: str, day: str) -> str:
     return str(dg.MultiPartitionKey({DAY: day, LANE: lane}))
 
 
-def unproven_days(settings: Settings, config: Configuration, proven: set[str]) -> dict[str, list[str]]:
-    """Return the complete days of each lane that no run has repeated, oldest first, as partition keys by lane.
+def unproven_days(settings: Settings, config: Configuration) -> dict[str, list[str]]:
+    """Return the complete days of each lane that have not been repeated as a whole, as partitions, oldest first.
+
+    A partition that is materialised says nothing: a lane on a replay may reach its day only later.
 
     Args:
         settings: Settings of the home.
         config: The configuration.
-        proven: Partition keys that have been repeated.
     """
     found: dict[str, list[str]] = {}
-    for lane in sorted(config.lanes):
-        if not journal_path(settings.lanes, lane).exists():
-            continue
-        days = (iso(day_ms)[:10] for day_ms in complete_days(settings, lane))
-        keys = [partition_of(lane, day) for day in days if day >= f"{config.pipeline.start}-01"]
-        if left := [key for key in keys if key not in proven]:
-            found[lane] = left
+    for lane in (name for name in sorted(config.lanes) if _has_run(settings, name)):
+        steps = days_of(settings, lane)
+        complete = complete_days(settings, lane)
+        names = [iso(day)[:10] for day in complete if not _is_proven(settings, lane, day, steps[day])]
+        if keys := [partition_of(lane, day) for day in names if day >= f"{config.pipeline.start}-01"]:
+            found[lane] = keys
     return found
+
+
+def _path(settings: Settings, lane: str, day_ms: int) -> Path:
+    return lane_folder(settings.lanes, lane) / "days" / f"{iso(day_ms)[:10]}.json"
+
+
+def _is_proven(settings: Settings, lane: str, day_ms: int, steps: int) -> bool:
+    """Return whether the result of a day is about all of its steps, or says why it can't be."""
+    data = read_bytes(_path(settings, lane, day_ms))
+    if data is None:
+        return False
+    result = json.loads(data)
+    return result["steps"] >= steps or bool(result["unchecked"])

@@ -56,11 +56,12 @@ def schedules(*, automation: bool, lanes: bool) -> list[dg.ScheduleDefinition]:
     )
     def replay_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         settings, config = run_context.read_all()
-        proven = context.instance.get_materialized_partitions(dg.AssetKey("lane_day"))
-        found = unproven_days(settings, config, set(proven))
+        found = unproven_days(settings, config)
         chosen = [key for keys in found.values() for key in keys[-DAYS_PER_TICK:]]
         if not chosen:
             return dg.SkipReason("every complete day of each lane has been repeated")
-        return [dg.RunRequest(run_key=f"{key}", partition_key=key) for key in chosen]
+        # Dagster skips a run key that it knows, also after a run that failed.
+        tick = f"{context.scheduled_execution_time:%Y-%m-%d}"
+        return [dg.RunRequest(run_key=f"{key}@{tick}", partition_key=key) for key in chosen]
 
     return [ingest_schedule, nightly, *([replay_schedule] if lanes else [])]

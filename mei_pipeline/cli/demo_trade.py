@@ -224,7 +224,7 @@ def _result(settings: Settings, first: tuple[str, bool], second: str, restarts: 
     from mei_pipeline.execution.day_check.check import check_day, days_of
 
     config = read_lane_config(settings, LANE)
-    days = days_of(settings, LANE)
+    days = list(days_of(settings, LANE))
     verdicts = {check_day(settings, LANE, config, day_ms).verdict for day_ms in days}
     config_id, equal = first
     closed = f"SELECT count(*) FROM v_config_changes WHERE change = 'closed' AND config_id = '{config_id}'"  # noqa: S608 - an id

@@ -38,7 +38,7 @@ def replay(name: str, day: Any, every: bool, as_json: bool) -> None:
     if day is not None:
         chosen = [utc_ms(day)]
     else:
-        chosen = days_of(settings, name) if every else complete_days(settings, name)[-1:]
+        chosen = list(days_of(settings, name)) if every else complete_days(settings, name)[-1:]
     if not chosen:
         raise ConfigError(f"lane {name}: it has not completed a UTC day yet; --day DAY repeats a part of one")
     checks = []

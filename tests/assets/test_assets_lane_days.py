@@ -1,5 +1,6 @@
 """The asset of repeated days: what a run of `replay_daily` says, and which days the schedule asks for."""
 
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def traded(home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Confi
 
 def requests(loaded: dg.Definitions, instance: dg.DagsterInstance) -> list[str | None]:
     """Partitions that the schedule asks for."""
-    context = dg.build_schedule_context(instance, repository_def=loaded.get_repository_def())
+    context = dg.build_schedule_context(
+        instance, scheduled_execution_time=datetime(2026, 12, 1, tzinfo=UTC), repository_def=loaded.get_repository_def()
+    )
     asked = loaded.resolve_schedule_def("replay_schedule").evaluate_tick(context).run_requests
     return [request.partition_key for request in asked or ()]
 
@@ -47,13 +50,9 @@ def requests(loaded: dg.Definitions, instance: dg.DagsterInstance) -> list[str |
 def test_a_day_is_repeated_and_no_day_is_asked_for_twice(traded: tuple[Settings, Configuration]) -> None:
     settings, config = traded
     loaded = definitions(config)
-    assert unproven_days(settings, config, set()) == {LANE: ["2025-01-03|paper1", "2025-01-04|paper1"]}
+    assert unproven_days(settings, config) == {LANE: ["2025-01-03|paper1", "2025-01-04|paper1"]}
     with open_instance(settings, config) as instance:
-        schedule = loaded.resolve_schedule_def("replay_schedule")
-        asked = schedule.evaluate_tick(
-            dg.build_schedule_context(instance, repository_def=loaded.get_repository_def())
-        ).run_requests
-        assert [request.partition_key for request in asked or ()] == ["2025-01-03|paper1", "2025-01-04|paper1"]
+        assert requests(loaded, instance) == ["2025-01-03|paper1", "2025-01-04|paper1"]
 
         job = loaded.resolve_job_def(REPLAY)
         run = job.execute_in_process(instance=instance, partition_key="2025-01-03|paper1")
@@ -61,10 +60,7 @@ def test_a_day_is_repeated_and_no_day_is_asked_for_twice(traded: tuple[Settings,
         found = metadata_of(instance, "lane_day")
         assert (found["verdict"].value, found["steps"].value) == ("equal", 24)
         assert (settings.lanes / LANE / "days" / "2025-01-03.json").exists()
-        again = schedule.evaluate_tick(
-            dg.build_schedule_context(instance, repository_def=loaded.get_repository_def())
-        ).run_requests
-        assert [request.partition_key for request in again or ()] == ["2025-01-04|paper1"]
+        assert requests(loaded, instance) == ["2025-01-04|paper1"]
 
 
 @pytest.mark.filterwarnings("ignore:Non-compliant tag keys")

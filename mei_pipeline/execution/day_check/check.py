@@ -1,7 +1,7 @@
 """Check a UTC day of a lane: read its journal and the lake, repeat the day, and return the differences."""
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -61,15 +61,16 @@ def check_day(settings: Settings, lane: str, config: LaneConfig, day_ms: int) ->
         return _Check(settings, lane, config, day_ms, connection).run()
 
 
-def days_of(settings: Settings, lane: str) -> list[int]:
-    """Return the UTC days in which a lane has closed a step, oldest first, as times of their beginnings.
+def days_of(settings: Settings, lane: str) -> dict[int, int]:
+    """Return the number of steps of each UTC day in which a lane has closed one, by the day's beginning, oldest first.
 
     Raises:
         DataError: The lane has no journal, or it is damaged.
     """
     with closing(connect_read_only(journal_path(settings.lanes, lane))) as connection:
         rows = connection.execute("SELECT step_ms FROM v_equity")
-        return sorted({step_ms // DAY_MS * DAY_MS for (step_ms,) in rows})
+        counts = Counter(step_ms // DAY_MS * DAY_MS for (step_ms,) in rows)
+    return dict(sorted(counts.items()))
 
 
 def complete_days(settings: Settings, lane: str) -> list[int]:
