@@ -1,10 +1,8 @@
 """Asset of repeated days: the proof, for each day and lane, that what traded is what was measured."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -15,10 +13,9 @@ from assets.metadata import Metadata, Result, artefact_metadata, declared, entri
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.load import Configuration
-from mei_pipeline.execution.day_check.check import check_day, complete_days, days_of
-from mei_pipeline.execution.day_check.differences import DayCheck
+from mei_pipeline.execution.day_check.check import check_day, days_of, result_path, unproven_days
+from mei_pipeline.execution.day_check.differences import DayCheck, worst_verdict
 from mei_pipeline.execution.journal.opening import journal_path
-from mei_pipeline.registry.lanes import lane_folder, read_bytes
 from mei_pipeline.settings import Settings
 
 CHECK = "replay_equivalence"
@@ -44,8 +41,6 @@ DIFFERENCE_DOCS = {
     "reason": "Reason in words.",
 }
 _SHOWN = 50
-WORST_FIRST = ("failed", "explained", "equal", "no evidence")
-"""Verdicts in the order in which they count for several days."""
 
 
 def lane_day_asset(config: Configuration) -> dg.AssetsDefinition:
@@ -115,11 +110,10 @@ def _day_ms(day: str) -> int:
 
 def _result(settings: Settings, checks: Sequence[DayCheck]) -> Result:
     """Write each result into the folder of its lane, and return them with the check of all."""
-    paths = [_path(settings, check.lane, check.day_ms) for check in checks]
+    paths = [result_path(settings, check.lane, check.day_ms) for check in checks]
     for path, check in zip(paths, checks, strict=True):
         files.write_json(path, check.as_dict())
-    verdicts = [check.verdict for check in checks]
-    worst = next((each for each in WORST_FIRST if each in verdicts), "no evidence")
+    worst = worst_verdict(checks)
     found = [difference for check in checks for difference in check.differences]
     counts = Counter(difference.kind for difference in found)
     shown = next((check for check in checks if check.verdict == worst), None)
@@ -175,8 +169,8 @@ def partition_of(lane: str, day: str) -> str:
     return str(dg.MultiPartitionKey({DAY: day, LANE: lane}))
 
 
-def unproven_days(settings: Settings, config: Configuration) -> dict[str, list[str]]:
-    """Return the complete days of each lane that have not been repeated as a whole, as partitions, oldest first.
+def partitions_to_repeat(settings: Settings, config: Configuration) -> dict[str, list[str]]:
+    """Return the days of each lane that are to be repeated, as partitions, oldest first.
 
     A partition that is materialised says nothing: a lane on a replay may reach its day only later.
 
@@ -184,24 +178,10 @@ def unproven_days(settings: Settings, config: Configuration) -> dict[str, list[s
         settings: Settings of the home.
         config: The configuration.
     """
-    found: dict[str, list[str]] = {}
-    for lane in (name for name in sorted(config.lanes) if _has_run(settings, name)):
-        steps = days_of(settings, lane)
-        complete = complete_days(settings, lane)
-        names = [iso(day)[:10] for day in complete if not _is_proven(settings, lane, day, steps[day])]
-        if keys := [partition_of(lane, day) for day in names if day >= f"{config.pipeline.start}-01"]:
-            found[lane] = keys
-    return found
-
-
-def _path(settings: Settings, lane: str, day_ms: int) -> Path:
-    return lane_folder(settings.lanes, lane) / "days" / f"{iso(day_ms)[:10]}.json"
-
-
-def _is_proven(settings: Settings, lane: str, day_ms: int, steps: int) -> bool:
-    """Return whether the result of a day is about all of its steps, or says why it can't be."""
-    data = read_bytes(_path(settings, lane, day_ms))
-    if data is None:
-        return False
-    result = json.loads(data)
-    return result["steps"] >= steps or bool(result["unchecked"])
+    first = f"{config.pipeline.start}-01"
+    found = {
+        lane: [partition_of(lane, iso(day_ms)[:10]) for day_ms in unproven_days(settings, lane) if iso(day_ms) >= first]
+        for lane in sorted(config.lanes)
+        if _has_run(settings, lane)
+    }
+    return {lane: keys for lane, keys in found.items() if keys}

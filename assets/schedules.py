@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets import run_context
 from assets.jobs import INGEST, NIGHTLY, REPLAY, ingest_request
-from assets.lane_days import unproven_days
+from assets.lane_days import partitions_to_repeat
 from assets.partitions import touched_months
 from mei_pipeline.candles.lake import Lake
 
@@ -56,7 +56,7 @@ def schedules(*, automation: bool, lanes: bool) -> list[dg.ScheduleDefinition]:
     )
     def replay_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         settings, config = run_context.read_all()
-        found = unproven_days(settings, config)
+        found = partitions_to_repeat(settings, config)
         chosen = [key for keys in found.values() for key in keys[-DAYS_PER_TICK:]]
         if not chosen:
             return dg.SkipReason("every complete day of each lane has been repeated")

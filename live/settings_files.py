@@ -4,13 +4,13 @@
 changes nothing: the lane keeps what the file said before.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from live.hold_files import Mark, mark_of
 from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import LANES, OVERRIDES
 from mei_pipeline.config.models import LaneConfig, Overrides
@@ -28,9 +28,6 @@ LANE_ALERT = "lane-file"
 
 OVERRIDES_ALERT = "overrides-file"
 """Key of the alerts about strategy_overrides.yaml."""
-
-Mark = tuple[int, int, int] | int | None
-"""Metadata of a file: time of change, size and inode; an error number, or None for a missing file."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def poll_settings(files: SettingsFiles) -> PolledSettings:
 
 def _poll_lane(files: SettingsFiles) -> PolledSettings:
     path = files.lane_path
-    mark = _mark(path)
+    mark = mark_of(path)
     if mark == files.lane_mark:
         return PolledSettings(files)
     before = files.lane_config
@@ -128,7 +125,7 @@ def _poll_lane(files: SettingsFiles) -> PolledSettings:
 
 def _poll_overrides(files: SettingsFiles) -> PolledSettings:
     path = files.overrides_path
-    mark = _mark(path)
+    mark = mark_of(path)
     if mark == files.overrides_mark:
         return PolledSettings(files)
     files, before = replace(files, overrides_mark=mark, overrides_problem=""), files.overrides_problem
@@ -170,13 +167,3 @@ def _with_problem(files: SettingsFiles, key: str, before: str) -> PolledSettings
     """Return the settings with an alert about their problem, if it is another one than before."""
     problem = files.lane_problem if key == LANE_ALERT else files.overrides_problem
     return PolledSettings(files, (), (Alert(key, "warning", problem),) if problem and problem != before else ())
-
-
-def _mark(path: Path) -> Mark:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - faster
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return error.errno or 0
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -53,7 +53,7 @@ class Trading:
         second_config_id: The config that was promoted while the lane ran; empty if the lane ended before.
         drained: True if the book of the first config was flat before the end, and was closed.
         days: Number of days that were repeated.
-        verdict: Result of all days: `failed` if one failed, else `explained` if one is, else `equal`.
+        verdict: Verdict on all days (`day_check.differences.worst_verdict`).
     """
 
     lane: str
@@ -222,10 +222,11 @@ def _result(settings: Settings, first: tuple[str, bool], second: str, restarts: 
     """Return the figures of the lane's journal, and the verdict on all of its days."""
     from live.lane_files import read_lane_config
     from mei_pipeline.execution.day_check.check import check_day, days_of
+    from mei_pipeline.execution.day_check.differences import worst_verdict
 
     config = read_lane_config(settings, LANE)
     days = list(days_of(settings, LANE))
-    verdicts = {check_day(settings, LANE, config, day_ms).verdict for day_ms in days}
+    verdict = worst_verdict([check_day(settings, LANE, config, day_ms) for day_ms in days])
     config_id, equal = first
     closed = f"SELECT count(*) FROM v_config_changes WHERE change = 'closed' AND config_id = '{config_id}'"  # noqa: S608 - an id
     return Trading(
@@ -241,7 +242,7 @@ def _result(settings: Settings, first: tuple[str, bool], second: str, restarts: 
         second_config_id=second,
         drained=_asked(settings, closed) > 0,
         days=len(days),
-        verdict=next((each for each in ("failed", "no evidence", "explained") if each in verdicts), "equal"),
+        verdict=verdict,
     )
 
 

@@ -11,7 +11,7 @@ from session_kit import CONFIG, MARKET, START_MS, feed_of
 
 from assets.graph import definitions
 from assets.jobs import REPLAY
-from assets.lane_days import unproven_days
+from assets.lane_days import partitions_to_repeat
 from assets.partitions import RANGE_END, RANGE_START
 from assets.run import open_instance
 from live.bench_home import home_settings, make_lane_home
@@ -50,7 +50,7 @@ def requests(loaded: dg.Definitions, instance: dg.DagsterInstance) -> list[str |
 def test_a_day_is_repeated_and_no_day_is_asked_for_twice(traded: tuple[Settings, Configuration]) -> None:
     settings, config = traded
     loaded = definitions(config)
-    assert unproven_days(settings, config) == {LANE: ["2025-01-03|paper1", "2025-01-04|paper1"]}
+    assert partitions_to_repeat(settings, config) == {LANE: ["2025-01-03|paper1", "2025-01-04|paper1"]}
     with open_instance(settings, config) as instance:
         assert requests(loaded, instance) == ["2025-01-03|paper1", "2025-01-04|paper1"]
 

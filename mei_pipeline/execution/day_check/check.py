@@ -1,11 +1,13 @@
 """Check a UTC day of a lane: read its journal and the lake, repeat the day, and return the differences."""
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +37,7 @@ from mei_pipeline.execution.lake_events import open_slice, steps_of
 from mei_pipeline.execution.recovery import book_of
 from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.execution.warmup import warm_book
+from mei_pipeline.registry.lanes import lane_folder, read_bytes
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.run import load_simulation
 
@@ -85,6 +88,29 @@ def complete_days(settings: Settings, lane: str) -> list[int]:
     return [day_ms for day_ms in days if day_ms + DAY_MS <= (clock_ms or 0)]
 
 
+def result_path(settings: Settings, lane: str, day_ms: int) -> Path:
+    """Return the file of the result of a day; `lane_day` writes it."""
+    return lane_folder(settings.lanes, lane) / "days" / f"{iso(day_ms)[:10]}.json"
+
+
+def unproven_days(settings: Settings, lane: str) -> list[int]:
+    """Return the complete days of a lane whose result is missing or leaves out steps without a reason, oldest first.
+
+    Raises:
+        DataError: The lane has no journal, or it is damaged.
+    """
+    steps = days_of(settings, lane)
+    return [day_ms for day_ms in complete_days(settings, lane) if not _is_proven(settings, lane, day_ms, steps[day_ms])]
+
+
+def _is_proven(settings: Settings, lane: str, day_ms: int, steps: int) -> bool:
+    data = read_bytes(result_path(settings, lane, day_ms))
+    if data is None:
+        return False
+    result = json.loads(data)
+    return result["steps"] >= steps or bool(result["unchecked"])
+
+
 @dataclass
 class _Check:
     """One check, and what it learns on the way."""
@@ -98,7 +124,6 @@ class _Check:
     def __post_init__(self) -> None:
         self._lake = Lake(self.settings.lake)
         self._features: dict[str, SeenFeatures | None] = {}
-        self._found: list[Difference] = []
         self._unchecked: list[str] = []
         self._bars: list[BarClosed] | None = None
 
@@ -150,7 +175,7 @@ class _Check:
                 f"version that traded"
             )
         revisions = self._revisions(walk, seq, last)
-        differences = sorted((*self._found, *walk.differences, *revisions), key=lambda each: each.step_ms)
+        differences = sorted((*walk.differences, *revisions), key=lambda each: each.step_ms)
         return DayCheck(
             lane=self.lane,
             day_ms=self.day_ms,
@@ -195,16 +220,18 @@ class _Check:
     def _compute(self, last: int, plan: BookPlan) -> SeenFeatures | None:
         config_id = plan.offered.config_id
         warmed = warmed_at(self.connection, config_id, last)
-        if warmed is None:  # the book is of a journal that begins behind it
-            return None
         if self._bars is None:
             self._bars = seen_bars(self.connection, self._end_ms)
         try:
+            if warmed is None:
+                return self._without_features(config_id, "the journal does not say from which bars they were computed")
             return compute_seen_features(self._lake, plan, warmed, self._bars, self.day_ms, self._end_ms)
         except HistoryChanged as change:
-            text = "features that the lane carried along, because those of a sweep can't be computed"
-            self._unchecked.append(f"config {config_id[:12]}: its decisions were repeated with {text}: {change}")
-            return None
+            return self._without_features(config_id, str(change))
+
+    def _without_features(self, config_id: str, reason: str) -> None:
+        text = "features that the lane carried along, because those of a sweep can't be computed"
+        self._unchecked.append(f"config {config_id[:12]}: its decisions were repeated with {text}: {reason}")
 
     def _gates(self, strategy: str) -> tuple[Any, tuple[str, ...]]:
         compiled = load_simulation(self.settings, strategy)

@@ -1,6 +1,7 @@
 """Differences between a day of a lane and a repetition of it, and the verdict that follows from them."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -158,3 +159,10 @@ class DayCheck:
             "differences": [each.as_dict() for each in self.differences],
             "unchecked": list(self.unchecked),
         }
+
+
+def worst_verdict(checks: Iterable[DayCheck]) -> Verdict:
+    """Return the verdict on several days: `failed` if one failed, else `explained`, `equal`, or `no evidence`."""
+    found = {check.verdict for check in checks}
+    order: tuple[Verdict, ...] = ("failed", "explained", "equal")
+    return next((each for each in order if each in found), "no evidence")
