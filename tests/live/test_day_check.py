@@ -117,6 +117,15 @@ def test_another_decision_is_logic_and_names_the_gate(lane_home: Settings) -> No
     assert str(first).startswith("2025-01-03")
 
 
+@pytest.mark.parametrize("change", [{"refused": 3.0}, {"late": True}, {"blocked": {"BTC": "hold x"}}])
+def test_what_a_decision_says_about_the_whole_book_is_compared(lane_home: Settings, change: dict[str, Any]) -> None:
+    run_session(lane_home)
+    edit(lane_home, "event = 'Decided'", lambda fact: {**fact, **change})
+    found = check(lane_home)
+    assert found.verdict == "failed"
+    assert {each.what for each in found.differences if not each.symbol} == set(change)
+
+
 def test_a_decision_that_is_missing_is_logic(lane_home: Settings) -> None:
     run_session(lane_home)
     with closing(sqlite3.connect(journal_path(lane_home.lanes, LANE))) as journal:

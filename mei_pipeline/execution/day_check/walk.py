@@ -214,6 +214,11 @@ class Walk:
             what, one, other = describe_difference(recorded, again, symbol)
             gate = self._gate(book, copied, symbol)
             self.differences.append(Difference("logic", closing.step_ms, config_id, symbol, what, one, other, "", gate))
+        if recorded is not None and again is not None:
+            for name in ("late", "blocked", "reserved_places", "size_multiplier", "refused", "cancels"):
+                one, other = (repr(getattr(fact, name)) for fact in (recorded, again))
+                if one != other:
+                    self.differences.append(Difference("logic", closing.step_ms, config_id, "", name, one, other))
         if again is None or symbols or not self._is_limited(again):
             return
         free = decide_undisturbed(self.state, book, features)
