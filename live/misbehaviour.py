@@ -58,6 +58,11 @@ class Misbehaviour:
         """Return whether an order or event has a fault."""
         return self.draw(fault, key) < float(getattr(self, fault))
 
+    def __str__(self) -> str:
+        """Return the text that `parse_misbehaviour` reads, without the defaults."""
+        named = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return ",".join(f"{name}={value}" for name, value, default in named if value != default)
+
 
 _WHOLE = {"late_steps": 1, "seed": 0}
 

@@ -241,7 +241,9 @@ def _check_end(options: LaneOptions, next_ms: int) -> None:
 def _follow(lane: LaneProcess, running: Running) -> str:
     """Start the lane and follow its feed; return the reason of the end."""
     setup, run = lane.state.setup, running.run
-    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
+    plan = run.options.misbehaviour
+    faults = "" if plan is None else str(plan)
+    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed, faults=faults))
     running.take_files(lane)
     lane.commit(batch=True)
     reason = ""

@@ -372,11 +372,19 @@ class HoldSet(Event, frozen=True, kw_only=True):
 
 
 class Started(Event, frozen=True, kw_only=True):
-    """Fact: a process took over the lane. Orders whose answers may have been lost are unknown from here on."""
+    """Fact: a process took over the lane. Orders whose answers may have been lost are unknown from here on.
+
+    Attributes:
+        kernel_hash: Kernels of the process.
+        mode: Mode of the lane.
+        feed: Kind of the feed.
+        faults: Faults that a paper broker was told to make, as in `--misbehave`; empty for none.
+    """
 
     kernel_hash: str
     mode: str
     feed: str
+    faults: str = ""
 
 
 class Warmed(Event, frozen=True, kw_only=True):

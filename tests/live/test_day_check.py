@@ -168,6 +168,36 @@ def test_what_a_broker_does_is_of_class_fill(lane_home: Settings, faults: str) -
     assert all(each.reason for each in found.differences)
 
 
+MIXES = (
+    "partial=0.5,drop=0.3",
+    "late=0.2",
+    "lost=0.4,refuse=0.3,cross=0.5",
+    "partial=0.3,late=0.1,duplicate=0.2,reorder=0.5,cross=0.3",
+    "partial=0.4,drop=0.2,late=0.2,duplicate=0.2,reorder=0.4,lost=0.2,refuse=0.1,cross=0.3",
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("fill", ["close", "next_open"])
+@pytest.mark.parametrize("strategy", ["ema_cross", "mei_alpha"])
+def test_no_fault_of_a_broker_is_of_class_logic(home: Path, strategy: str, fill: str, mix: str, seed: int) -> None:
+    params, exits = (CROSS, "") if strategy == "ema_cross" else (ALPHA, "15m")
+    config = lane_config(strategy, ("BTC", "ETH"), params, {"market.fill": fill}, exit_interval=exits)
+    from_ms = START_MS + 12 * DAY_MS
+    to_ms = from_ms + 6 * DAY_MS
+    market = SyntheticMarket(seed=seed, symbols=("BTC", "ETH"), interval=config.intervals.step, to_ms=to_ms)
+    settings = home_settings(home, home / "cache")
+    make_lane_home(settings, market, config)
+    faults = parse_misbehaviour(f"{mix},seed={seed}")
+    feed = feed_of(settings, to_ms, 1000)
+    run_session(settings, open_feed=feed, from_ms=from_ms, durable=False, misbehaviour=faults)
+    found = [each for day_ms in days_of(settings, LANE) for each in check(settings, day_ms).differences]
+    assert [str(each) for each in found if each.kind == "logic"] == []
+    assert all(each.reason for each in found)
+
+
 def test_an_order_whose_answer_was_lost_is_no_logic_difference(lane_home: Settings) -> None:
     run_session(lane_home, misbehaviour=parse_misbehaviour("lost=0.5,seed=3"))
     with closing(sqlite3.connect(journal_path(lane_home.lanes, LANE))) as journal:

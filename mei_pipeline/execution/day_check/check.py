@@ -160,7 +160,7 @@ class _Check:
             gates=self._gates,
             book_of=lambda now, event: book_of(now, event, warm),
             late=self._late_spans(seq),
-            kernel_hash=self._kernels_at(seq),
+            started=self._started_at(seq),
             last_step_ms=last_ms,
         )
         walk = Walk(plan, state)
@@ -194,13 +194,14 @@ class _Check:
         [last] = self.connection.execute("SELECT max(seq) FROM events").fetchone()
         return int(last or 0) if later is None else int(later) - 1
 
-    def _kernels_at(self, seq: int) -> str:
-        """Return the kernels of the process that journaled an event."""
+    def _started_at(self, seq: int) -> Started:
+        """Return the start of the process that journaled an event."""
         row = self.connection.execute(
             "SELECT body FROM events WHERE event = 'Started' AND seq <= ? ORDER BY seq DESC LIMIT 1", (seq,)
         ).fetchone()
         fact = None if row is None else _decode(row[0])
-        return fact.kernel_hash if isinstance(fact, Started) else source_hash()
+        here = Started(kernel_hash=source_hash(), mode=self.config.mode, feed="")
+        return fact if isinstance(fact, Started) else here
 
     def _is_reconciled_at(self, seq: int) -> bool:
         """Return whether the process that journaled an event had received a snapshot of the account by then."""

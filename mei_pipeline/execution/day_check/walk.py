@@ -8,11 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 from mei_pipeline.execution.booking import finish
 from mei_pipeline.execution.books import BookPlan, StepBook
-from mei_pipeline.execution.commands import Order
 from mei_pipeline.execution.core import absorb
 from mei_pipeline.execution.day_check.again import (
     ModelRow,
@@ -27,7 +26,8 @@ from mei_pipeline.execution.day_check.again import (
     recorded_row,
     row_differences,
 )
-from mei_pipeline.execution.day_check.differences import Class, Difference, GateDifference
+from mei_pipeline.execution.day_check.causes import Trouble, cause_of_block, crossed_orders, trouble_of
+from mei_pipeline.execution.day_check.differences import Difference, GateDifference
 from mei_pipeline.execution.day_check.seen_features import SeenFeatures
 from mei_pipeline.execution.events import (
     BarClosed,
@@ -54,7 +54,6 @@ BookOf = Callable[[LaneState, Event], StepBook | None]
 """Returns the book that a fact `Warmed` is about (`recovery.book_of`)."""
 
 _MARKET = (BarClosed, BarMissing, FundingRate, StepClosed)
-_DEGRADED = ("stale: ", "its last bar is unknown", "the account is not compared")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class WalkPlan:
         book_of: See `BookOf`.
         late: Spans of steps in which a fill of a symbol was missing, because it arrived late: first step and step of
             its arrival, UTC milliseconds.
-        kernel_hash: Kernels of the process that journaled the first event.
+        started: Start of the process that journaled the first event.
         last_step_ms: Last step of the journal; what is missing in it may still come.
     """
 
@@ -79,7 +78,7 @@ class WalkPlan:
     gates: GatesOf
     book_of: BookOf
     late: Mapping[str, tuple[tuple[int, int], ...]]
-    kernel_hash: str
+    started: Started
     last_step_ms: int | None
 
 
@@ -123,14 +122,15 @@ class Walk:
     decisions: int = 0
     fills: int = 0
     foreign_kernels: set[str] = field(default_factory=set)
-    _kernel_hash: str = ""
+    _started: Started = field(init=False)
+    _crossed: set[tuple[str, str]] = field(default_factory=set)
     _begun: tuple[LaneBook, ...] | None = None
     _arrived: list[Event] = field(default_factory=list)
     _recorded: dict[str, list[ModelRow]] = field(default_factory=lambda: defaultdict(list))
     _closing: _Closing | None = None
 
     def __post_init__(self) -> None:
-        self._kernel_hash = self.plan.kernel_hash
+        self._started = self.plan.started
 
     def take_all(self, events: Iterable[Event]) -> None:
         """Take the events of a journal, oldest first."""
@@ -143,19 +143,20 @@ class Walk:
         """True if the next step is one of those to repeat, and the present kernels decided it."""
         next_ms = self.state.next_step_ms
         inside = next_ms is not None and self.plan.from_ms <= next_ms < self.plan.to_ms
-        if inside and self._kernel_hash != self.state.setup.kernel_hash:
-            self.foreign_kernels.add(self._kernel_hash)
+        if inside and self._started.kernel_hash != self.state.setup.kernel_hash:
+            self.foreign_kernels.add(self._started.kernel_hash)
             return False
         return inside
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._kernel_hash = event.kernel_hash
+            self._started = event
         if self._begun is None and self._begins(event):
             self._end_step()
             if self._inside:
                 self.state = finish(self.state).state
                 self._begun = tuple(copy_of(book, features=False) for book in self.state.books)
+                self._crossed = crossed_orders(self.state)
         if self._closing is not None and not isinstance(event, Decided):
             self._fill_at_close(self._closing)
         if self._begun is not None and isinstance(event, StepClosed) and event.step_ms == self.state.next_step_ms:
@@ -224,7 +225,7 @@ class Walk:
         free = decide_undisturbed(self.state, book, features)
         for symbol in different_symbols(again, free):
             what, one, other = describe_difference(again, free, symbol)
-            kind, reason = _cause(again, symbol, closing.late_ms, self.state.overrides.size_multiplier)
+            kind, reason = cause_of_block(again, symbol, closing.late_ms, self.state.overrides.size_multiplier)
             self.differences.append(Difference(kind, closing.step_ms, config_id, symbol, what, one, other, reason))
 
     def _is_limited(self, fact: Decided) -> bool:
@@ -242,6 +243,7 @@ class Walk:
             return
         for config_id in tuple(closing.again):
             self._compare_decisions(closing, None, config_id)
+        self._crossed = crossed_orders(self.state)
         closing.expected = {
             config_id: fill_at_close(copied, book)
             for config_id, copied in closing.copies.items()
@@ -316,20 +318,24 @@ class Walk:
         complete = step_ms != self.plan.last_step_ms
         for one, other in _pairs(recorded, expected):
             [symbol, *_] = (row.symbol for row in (one, other) if row is not None)
-            trouble = self._trouble(symbol, step_ms)
+            trouble = self._trouble(config_id, symbol, step_ms)
             if one is None and (not complete or (trouble is not None and trouble.noted)):
                 continue
             reason = "" if trouble is None else trouble.text
+            if not reason and self._started.faults and (one is None or other is None):
+                reason = f"the broker was told to make faults: {self._started.faults}"
             difference = row_differences(step_ms, config_id, one, other, reason, modelled=modelled)
             if difference is not None:
                 self.differences.append(difference)
 
-    def _trouble(self, symbol: str, step_ms: int) -> "_Trouble | None":
-        """Return what the broker did to an order of a symbol in a step; None for nothing unusual."""
+    def _trouble(self, config_id: str, symbol: str, step_ms: int) -> Trouble | None:
+        """Return what the broker did to the orders of a symbol in a step; None for nothing unusual."""
         if any(first <= step_ms <= last for first, last in self.plan.late.get(symbol, ())):
-            return _Trouble("fill", "a fill or payment of the symbol arrived late", noted=False)
+            return Trouble("fill", "a fill or payment of the symbol arrived late", noted=False)
+        if (config_id, symbol) in self._crossed:
+            return Trouble("fill", "the cancel of an order was on its way", noted=False)
         orders = (order for order in self.state.orders.values() if order.place.symbol == symbol)
-        troubles = (_trouble_of(order) for order in orders if order.updated_ms >= step_ms)
+        troubles = (trouble_of(order) for order in orders if order.updated_ms >= step_ms)
         return next((trouble for trouble in troubles if trouble is not None), None)
 
     def _note_end(self, before: LaneState) -> None:
@@ -338,7 +344,7 @@ class Walk:
             known = before.orders.get(cloid)
             if known is order or (known is not None and known.ended):
                 continue
-            trouble = _trouble_of(order)
+            trouble = trouble_of(order)
             if trouble is not None and trouble.noted:
                 place, step_ms = order.place, self.state.step_ms or 0
                 sizes = (lots / 10**place.lot_decimals for lots in (order.filled_lots, place.lots))
@@ -351,41 +357,6 @@ class Walk:
                 )
 
 
-class _Trouble(NamedTuple):
-    """An event in the life of an order that the fill model does not know.
-
-    Attributes:
-        kind: Class of the differences that follow from it.
-        text: It in words.
-        noted: True if the order has ended by it, which is a difference of its own.
-    """
-
-    kind: Class
-    text: str
-    noted: bool
-
-
-_OWN_ENDS = frozenset({"cancelled", "the fill model dropped it", "the position is not closed"})
-"""Reasons of ends that the lane or the fill model wanted."""
-
-_EXPIRED: dict[str, Class] = {"it was not sent in time": "degraded", "withdrawn before it was sent": "config"}
-"""Classes of expired orders by their reason; others never reached the broker."""
-
-
-def _trouble_of(order: Order) -> _Trouble | None:
-    """Return what happened to an order; None if it was filled, waits or ended as in the fill model."""
-    name = f"the {order.place.intent.purpose} order"
-    wanted = order.state != "CANCELLED" or order.reason in _OWN_ENDS
-    troubles = {
-        "REJECTED": _Trouble("fill", f"the broker refused {name}: {order.reason}", noted=True),
-        "EXPIRED": _Trouble(_EXPIRED.get(order.reason, "fill"), f"{name} expired: {order.reason}", noted=True),
-        "UNKNOWN": _Trouble("fill", f"the answer to {name} was lost", noted=False),
-        "PARTIAL": _Trouble("fill", f"{name} was filled in part", noted=False),
-        "CANCELLED": _Trouble("fill", f"{name} ended: {order.reason}", noted=not wanted),
-    }
-    return troubles.get(order.state) if order.left_lots else None
-
-
 def _pairs(recorded: list[ModelRow], expected: list[ModelRow]) -> Iterator[tuple[ModelRow | None, ModelRow | None]]:
     """Yield the rows of both lists in pairs: the n-th of a symbol and kind with the n-th of the other list."""
     groups: dict[tuple[str, str], tuple[list[ModelRow], list[ModelRow]]] = {}
@@ -394,15 +365,3 @@ def _pairs(recorded: list[ModelRow], expected: list[ModelRow]) -> Iterator[tuple
             groups.setdefault((row.symbol, row.kind), ([], []))[number].append(row)
     for ours, theirs in groups.values():
         yield from zip_longest(ours, theirs)
-
-
-def _cause(fact: Decided, symbol: str, late_ms: int, multiplier: float) -> tuple[Class, str]:
-    """Return the class of what kept a symbol from entering, and the reason in words."""
-    if fact.late:
-        return "degraded", f"the step ended {late_ms} ms late"
-    reason = fact.blocked.get("*") or fact.blocked.get(symbol)
-    if reason is None and multiplier != 1.0:
-        return "config", f"strategy_overrides.yaml: size_multiplier {multiplier!r}"
-    if reason is None:
-        return "config", "another book of the lane holds margin or places"
-    return "degraded" if reason.startswith(_DEGRADED) else "config", reason
