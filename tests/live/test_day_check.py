@@ -1,9 +1,11 @@
 """A repeated day of a lane is equal; whatever else happened is a difference of the right class."""
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -159,6 +161,20 @@ def test_bars_before_the_start_that_changed_are_named(lane_home: Settings) -> No
     assert "have changed since the lane read them" in found.unchecked[0]
 
 
+def test_fills_that_arrive_in_another_order_are_no_difference(lane_home: Settings) -> None:
+    run_session(lane_home, misbehaviour=parse_misbehaviour("reorder=1.0,seed=1"))
+    found = check(lane_home)
+    assert (found.verdict, found.differences) == ("equal", ())
+
+
+def test_what_a_faulty_broker_never_reports_is_of_class_fill(lane_home: Settings) -> None:
+    run_session(lane_home, misbehaviour=parse_misbehaviour("late=1.0,late_steps=20,seed=1"))
+    found = check(lane_home)
+    assert (found.verdict, set(found.counts)) == ("explained", {"fill"})
+    told = "the broker was told to make faults: late=1.0,late_steps=20,seed=1"
+    assert told in {each.reason for each in found.differences}
+
+
 @pytest.mark.parametrize("faults", ["refuse=0.5,seed=2", "partial=0.7,seed=1", "late=0.6,seed=5"])
 def test_what_a_broker_does_is_of_class_fill(lane_home: Settings, faults: str) -> None:
     run_session(lane_home, misbehaviour=parse_misbehaviour(faults))
@@ -182,7 +198,11 @@ MIXES = (
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("fill", ["close", "next_open"])
 @pytest.mark.parametrize("strategy", ["ema_cross", "mei_alpha"])
-def test_no_fault_of_a_broker_is_of_class_logic(home: Path, strategy: str, fill: str, mix: str, seed: int) -> None:
+def test_no_fault_of_a_broker_is_of_class_logic(
+    home: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, fill: str, mix: str, seed: int
+) -> None:
+    # Faults are drawn from the ids of orders, which begin with a random id of the journal.
+    monkeypatch.setattr(secrets, "token_hex", lambda size: Random(seed).randbytes(size).hex())  # noqa: S311 - no secret
     params, exits = (CROSS, "") if strategy == "ema_cross" else (ALPHA, "15m")
     config = lane_config(strategy, ("BTC", "ETH"), params, {"market.fill": fill}, exit_interval=exits)
     from_ms = START_MS + 12 * DAY_MS

@@ -358,10 +358,18 @@ class Walk:
 
 
 def _pairs(recorded: list[ModelRow], expected: list[ModelRow]) -> Iterator[tuple[ModelRow | None, ModelRow | None]]:
-    """Yield the rows of both lists in pairs: the n-th of a symbol and kind with the n-th of the other list."""
+    """Yield the rows of both lists in pairs, within a symbol and kind: first equal ones, then the others in order.
+
+    A broker may report the fills of a step in another order than the fill model, such as those of a reversal.
+    """
     groups: dict[tuple[str, str], tuple[list[ModelRow], list[ModelRow]]] = {}
     for number, rows in enumerate((recorded, expected)):
         for row in rows:
             groups.setdefault((row.symbol, row.kind), ([], []))[number].append(row)
     for ours, theirs in groups.values():
+        for row in tuple(ours):
+            if row in theirs:
+                ours.remove(row)
+                theirs.remove(row)
+                yield row, row
         yield from zip_longest(ours, theirs)
