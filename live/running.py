@@ -206,7 +206,8 @@ def running_of(run: Run, lane: LaneProcess) -> Running:
     facts = ProcessFacts(now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
     files = watch_files(run.settings, options.lane, run.lane_config, lane.state)
     remove_answered(requests_folder(lanes_folder, options.lane), now_ms())
-    settings = watch_settings(run.settings, options.lane, run.lane_config, lane.state)
+    followed = run.lane_config.model_copy(update={"equity_usd": lane.state.setup.equity_usd})
+    settings = watch_settings(run.settings, options.lane, followed, lane.state)
     return Running(run, files, RequestFiles(lanes_folder, options.lane), settings, facts)
 
 

@@ -4,7 +4,7 @@
 """
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 
@@ -159,6 +159,8 @@ def recover_lane(run: Run, journal: Journal) -> LaneProcess:
     checkpoint = last_checkpoint(journal.connection)
     seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
     state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
+    # Profit is counted from the equity of the first start, whatever the lane's file says now.
+    state = state.with_changes(setup=replace(setup, equity_usd=state.initial_usd or setup.equity_usd))
     broker = make_paper_broker(options.misbehaviour)
     broker.rebuild(state)
     return LaneProcess(

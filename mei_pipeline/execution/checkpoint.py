@@ -54,6 +54,7 @@ def pack(state: LaneState) -> PackedLane:
         transfers_usd=state.transfers_usd,
         answers=dict(state.answers),
         overrides=state.overrides,
+        initial_usd=state.initial_usd,
     )
 
 
@@ -92,6 +93,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         last_fill_ms=packed.last_fill_ms,
         early=packed.early,
         transfers_usd=packed.transfers_usd,
+        initial_usd=packed.initial_usd,
         answers=packed.answers,
         overrides=packed.overrides,
     )

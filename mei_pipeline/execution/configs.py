@@ -97,6 +97,7 @@ def open_book(state: LaneState, fact: Warmed, step: StepBook | None) -> Changed:
         step_ms=fact.until_ms - length,
         terms_due_ms=0,
         clock_ms=max(state.clock_ms, fact.until_ms),
+        initial_usd=state.initial_usd or usd,
         peak_usd=state.peak_usd or usd,
     )
     # The clock of a new lane begins with its first book.

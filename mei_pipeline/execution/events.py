@@ -534,6 +534,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     transfers_usd: float = 0.0
     answers: dict[str, RequestAnswered] = msgspec.field(default_factory=dict)
     overrides: OverridesChanged = NO_OVERRIDES
+    initial_usd: float = 0.0
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

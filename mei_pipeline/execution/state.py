@@ -112,6 +112,7 @@ class LaneState:
         trade_count: Number of trades opened so far.
         early: Fills that wait for an earlier one of their symbol.
         foreign: Signed coins of fills that belong to no position of this lane, by symbol.
+        initial_usd: Equity with which the first book was opened; 0 before.
         peak_usd: Highest equity of the lane so far.
         drawdown_usd: Maximum drawdown so far.
         last_fill_ms: Time of the latest fill.
@@ -141,6 +142,7 @@ class LaneState:
     trade_count: int = 0
     early: tuple[Fill, ...] = ()
     foreign: Mapping[str, float] = field(default_factory=dict)
+    initial_usd: float = 0.0
     peak_usd: float = 0.0
     drawdown_usd: float = 0.0
     last_fill_ms: int = 0

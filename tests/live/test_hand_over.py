@@ -313,6 +313,18 @@ def test_settings_of_a_running_lane_change_without_a_restart(desk: Desk, ids: tu
     assert is_in_line(desk, ids[0], 1)
 
 
+@pytest.mark.usefixtures("ids")
+def test_profit_counts_from_the_equity_of_the_first_start(desk: Desk) -> None:
+    follow(desk.settings, to_step=HELD)
+    earned = shown(desk.settings)["pnl_usd"]
+    path = desk.settings.config / "lanes" / f"{LANE}.yaml"
+    path.write_text(path.read_text().replace("equity_usd: 10000", "equity_usd: 50000"))
+    [alert] = follow(desk.settings, to_step=HELD)
+    assert (alert.key, alert.severity) == ("lane-file", "warning")
+    assert "equity_usd: 50000.0, but lane bench goes on with 10000.0" in alert.text
+    assert shown(desk.settings)["pnl_usd"] == earned != 0.0
+
+
 def test_a_config_that_can_not_be_computed_leaves_the_lane_as_it_is(desk: Desk, ids: tuple[str, str]) -> None:
     """The lake lacks the bars since the anchor of its evidence; `warmup: approximate` then does without them."""
     first, second = ids
