@@ -2,8 +2,8 @@
 
 Policy while the consumer is behind:
 
-- Of messages that replace each other only the newest is kept, at the place of its arrival: quotes and contexts by coin,
-  candles by coin, interval and open time, mid prices. A quote is older than another if the venue's time in it is.
+- Of messages of one connection that replace each other only the newest is kept, at the place of its arrival: quotes and
+  contexts by coin, candles by coin, interval and open time, mid prices. A quote is older if the venue's time in it is.
 - Every other item is kept: trades, books, `Opened`, `Lost`, `Subscribed`, `RefusedStream`, `Unreadable`.
 - An item beyond the limit discards everything that waits and leaves one `Lost` in its place. The socket then closes its
   connection, and opens another one after the consumer has read the `Lost`.
@@ -91,6 +91,7 @@ class Inbox:
         self._limit = limit
         self._items: dict[Hashable, InboxItem] = {}
         self._numbers = count()
+        self._losses = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -104,10 +105,12 @@ class Inbox:
         Returns:
             False if the inbox overflowed: the item and all that waited are discarded, and a `Lost` waits instead.
         """
-        key = _key_of(item)
-        if key is None:
-            key = next(self._numbers)
-        elif key in self._items:
+        key: Hashable = next(self._numbers)
+        if (shared := _key_of(item)) is not None:
+            key = self._losses, shared
+        if isinstance(item, Lost):
+            self._losses += 1
+        if key in self._items:
             self.replaced += 1
             if _is_older(item, self._items[key]):
                 return True
@@ -138,6 +141,7 @@ class Inbox:
     def _overflow(self) -> None:
         self.dropped += len(self._items) + 1
         self._items.clear()
+        self._losses += 1
         self._items[next(self._numbers)] = Lost(
             f"inbox: the consumer is behind: more than {self._limit} items wait; all of them are discarded"
         )
@@ -160,4 +164,4 @@ def _is_older(item: InboxItem, other: InboxItem) -> bool:
     """Return True if a quote is older than another one by the venue's time."""
     if not (isinstance(item, Arrived) and isinstance(other, Arrived)) or item.message.channel != BBO:
         return False
-    return item.message.data.time_ms < other.message.data.time_ms
+    return bool(item.message.data.time_ms < other.message.data.time_ms)
