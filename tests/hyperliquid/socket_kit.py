@@ -17,7 +17,7 @@ from mei_pipeline.hyperliquid.socket import VenueSocket
 from mei_pipeline.hyperliquid.subscriptions import SocketLimits
 from mei_pipeline.hyperliquid.wire import PingCommand, SubscribeCommand, Subscription, UnsubscribeCommand
 
-HANGS_S = 30
+HANGS_S = 20
 LIMITS = SocketLimits(close_s=0.05)
 WANTED = (
     Subscription(type="bbo", coin="BTC"),
@@ -58,14 +58,17 @@ class FakeTime:
             del self.sleepers[sleeper]
 
     def advance(self, seconds: float) -> None:
-        self.now_s += seconds
+        self.advance_to(self.now_s + seconds)
+
+    def advance_to(self, now_s: float) -> None:
+        self.now_s = max(self.now_s, now_s)
         for sleeper, due_s in list(self.sleepers.items()):
             if due_s <= self.now_s and not sleeper.done():
                 sleeper.set_result(None)
 
     def advance_to_next(self) -> None:
         if self.sleepers:
-            self.advance(max(0.0, min(self.sleepers.values()) - self.now_s))
+            self.advance_to(min(self.sleepers.values()))
 
 
 def acknowledgement(command: SubscribeCommand | UnsubscribeCommand) -> dict:
@@ -145,9 +148,17 @@ def reset(connection: ServerConnection) -> None:
 
 
 @asynccontextmanager
-async def scripted_venue(time: FakeTime, **settings: object) -> AsyncIterator[ScriptedVenue]:
-    venue = ScriptedVenue(time, **settings)
-    async with serve(venue.handle, "127.0.0.1", 0, close_timeout=0.05, ping_interval=None, compression=None) as server:
+async def scripted_venue(
+    time: FakeTime, *, answer: Answer | None = None, greeting: str = "", **settings: object
+) -> AsyncIterator[ScriptedVenue]:
+    venue = ScriptedVenue(time, answer, greeting)
+
+    async def handle(connection: ServerConnection) -> None:
+        await venue.handle(connection)
+
+    place = {} if "sock" in settings else {"host": "127.0.0.1", "port": 0}
+    settings |= place | {"close_timeout": 0.05, "ping_interval": None, "compression": None}
+    async with serve(handle, **settings) as server:
         venue.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
         yield venue
 
