@@ -141,6 +141,8 @@ class VenueSocket:
             if any(isinstance(each, Unanswered) for each in reasons):
                 connection.transport.abort()  # a closing handshake would wait for a venue that does not answer
             await connection.close()
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError  # Python 3.11 loses it if a task of the group fails at the same moment
         return "" if any(isinstance(each, _Overflowed) for each in reasons) else _text_of(reasons[0])
 
     async def _open(self) -> ClientConnection:

@@ -209,6 +209,24 @@ def test_cancelling_ends_every_wait():
     asyncio.run(scenario())
 
 
+def test_cancelling_at_the_moment_of_a_break_is_not_forgotten(monkeypatch):
+    async def scenario():
+        time = FakeTime()
+        async with scripted_venue(time) as venue, following(venue.url, time) as follower:
+            await follower.settled()
+
+            def fail(_body):
+                follower.task.cancel()
+                raise ConnectionResetError
+
+            monkeypatch.setattr(module, "decode_message", fail)
+            await venue.say(trade(1))
+            await until(follower.task.done)
+            assert follower.all_of(Lost) == []
+
+    asyncio.run(scenario())
+
+
 def test_a_venue_that_never_answers_the_upgrade_is_left():
     async def never_answer(reader, writer):
         await reader.read()
