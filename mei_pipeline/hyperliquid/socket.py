@@ -131,19 +131,14 @@ class VenueSocket:
             connection = await self._open()
         except _BROKEN as error:
             return f"connection failed: {_text_of(error)}"
-        reasons: list[BaseException] = []
         try:
-            await self._use(connection)
-        except* _BROKEN as group:
-            reasons += group.exceptions
+            error = await self._use(connection)
+            if isinstance(error, Unanswered):
+                connection.transport.abort()  # a closing handshake would wait for a venue that does not answer
         finally:
             self._streams = None
-            if any(isinstance(each, Unanswered) for each in reasons):
-                connection.transport.abort()  # a closing handshake would wait for a venue that does not answer
             await connection.close()
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise asyncio.CancelledError  # Python 3.11 loses it if a task of the group fails at the same moment
-        return "" if any(isinstance(each, _Overflowed) for each in reasons) else _text_of(reasons[0])
+        return "" if isinstance(error, _Overflowed) else _text_of(error)
 
     async def _open(self) -> ClientConnection:
         # The pings are the venue's own. Proxies would come from the environment, which only settings.py reads.
@@ -157,15 +152,33 @@ class VenueSocket:
             max_size=self._limits.message_bytes,
         )
 
-    async def _use(self, connection: ClientConnection) -> None:
+    async def _use(self, connection: ClientConnection) -> BaseException:
+        """Follow the wanted streams on a connection, and return the error that broke it."""
+        if not self._inbox.put(Opened()):
+            return _Overflowed()
         streams = self._streams = Subscriptions(self._limits, self._clock())
         outgoing: asyncio.Queue[bytes] = asyncio.Queue()
-        async with asyncio.TaskGroup() as tasks:
-            self._put(Opened())
-            # Sending has a task of its own: it blocks if the venue reads nothing, and time-outs must still be noticed.
-            tasks.create_task(self._send(connection, outgoing))
-            tasks.create_task(self._talk(streams, outgoing))
-            tasks.create_task(self._read(connection, streams))
+        # Sending has a task of its own: it blocks if the venue reads nothing, and time-outs must still be noticed.
+        # No TaskGroup: that of Python 3.11 loses a cancellation that meets the error of a task.
+        tasks = [
+            asyncio.create_task(each)
+            for each in (
+                self._send(connection, outgoing),
+                self._talk(streams, outgoing),
+                self._read(connection, streams),
+            )
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [each for each in ended if isinstance(each, Exception)]
+        for each in errors:
+            if not isinstance(each, _BROKEN):
+                raise each
+        return errors[0]
 
     async def _talk(self, streams: Subscriptions, outgoing: asyncio.Queue[bytes]) -> None:
         while True:

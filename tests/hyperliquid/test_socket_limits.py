@@ -159,9 +159,9 @@ def test_reconnects_leave_no_task_descriptor_or_object_behind():
                 await follower.lost(len(follower.all_of(Lost)) + 1)
                 await until(lambda: not venue.connections)
                 del follower.items[:-1]
-            (tasks, descriptors, objects), after = marks
-            assert after[:2] == (tasks, descriptors)
-            assert after[2] - objects < rounds
+            # A few tasks may just be ending; a leak would leave one thing of a kind for each connection.
+            for before, after in zip(*marks, strict=True):
+                assert after - before < rounds / 2
 
     asyncio.run(scenario())
 
@@ -202,6 +202,8 @@ def test_cancelling_ends_every_wait():
         async with scripted_venue(time) as venue, following(venue.url, time, room=5) as follower:
             await follower.settled()
             follower.reads = False
+            await venue.say(trade(0))  # the consumer stops after the read that it has begun
+            await until(follower.messages)
             await venue.say(*(trade(number) for number in range(20)))
             await until(lambda: follower.inbox.overflowed)  # until the consumer reads
         assert tasks_besides_this() == set()
@@ -291,9 +293,8 @@ def test_a_defect_of_our_own_is_not_taken_for_a_broken_connection(monkeypatch):
                 module.Endpoints("simulator", "", venue.url), module.Inbox(10), clock=time.clock, sleep=time.sleep
             )
             socket.want(WANTED)
-            with pytest.raises(ExceptionGroup) as caught:
+            with pytest.raises(ZeroDivisionError):
                 await socket.run()
-            assert caught.group_contains(ZeroDivisionError)
             await until(lambda: not venue.connections)
 
     asyncio.run(scenario())
