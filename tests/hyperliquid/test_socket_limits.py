@@ -27,7 +27,7 @@ def most_in_a_minute(times_s: list[float]) -> int:
     return max(sum(start <= each < start + 60 for each in times_s) for start in times_s)
 
 
-async def hang_up(connection, command) -> None:
+async def hang_up(connection, _command) -> None:
     connection.transport.abort()
 
 
@@ -66,6 +66,7 @@ def test_a_connection_that_held_makes_the_next_wait_short():
         time = FakeTime()
         async with scripted_venue(time, answer=hang_up) as venue, following(venue.url, time) as follower:
             await follower.opened(8)
+            await follower.lost(8)
             venue.answer = reply
             await follower.opened(9)
             await follower.settled()
@@ -111,7 +112,7 @@ def test_a_ping_is_sent_even_while_subscriptions_wait_for_room():
         time = FakeTime()
         async with scripted_venue(time) as venue, following(venue.url, time, limits=limits) as follower:
             await until(lambda: len(follower.acknowledged()) == 2)
-            time.advance(limits.ping_s)
+            await time.advance(limits.ping_s)
             await until(lambda: PingCommand() in venue.received[0])
             assert len(venue.streams()) == 2
 
@@ -263,7 +264,16 @@ def instance_of(kind: type[Exception]) -> Exception:
     if issubclass(kind, exceptions.ConnectionClosed):
         return kind(Close(1006, ""), None)
     made = kind.__new__(kind)
-    made.__dict__ |= {"value": "", "name": "", "field": "", "reason": "", "scheme": "", "proxy": "", "msg": "", "uri": ""}
+    made.__dict__ |= {
+        "value": "",
+        "name": "",
+        "field": "",
+        "reason": "",
+        "scheme": "",
+        "proxy": "",
+        "msg": "",
+        "uri": "",
+    }
     return made
 
 
