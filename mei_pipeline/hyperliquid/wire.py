@@ -25,7 +25,7 @@ _LARGEST_EXPONENT = 40
 
 def check_finite(number: Decimal) -> None:
     """Raise `ValueError` if a number is NaN or infinite, or too large or small for any price, size or amount."""
-    if not number.is_finite() or (number and abs(number.adjusted()) > _LARGEST_EXPONENT):
+    if not number.is_finite() or abs(number.adjusted()) > _LARGEST_EXPONENT:
         raise ValueError(f"the number is NaN, infinite or outside 1e±{_LARGEST_EXPONENT}: {str(number)[:40]}")
 
 
