@@ -42,7 +42,9 @@ _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
     "live.feed`.  [default: that of the lane's file]",
 )
 @click.option("--speed", type=Speed(), help="Market seconds per second of a replay, or max.  [default: max]")
-@click.option("--from", "from_ms", type=Time(), help="First step of a new lane on a replay, as ISO time.")
+@click.option(
+    "--from", "from_ms", type=Time(), help="First step of a new lane on a replay or the simulator, as ISO time."
+)
 @click.option("--to", "to_ms", type=Time(), help="End of a replay, as ISO time.  [default: end of the lake]")
 @click.option("--misbehave", help="Faults of the paper broker, such as partial=0.2,late=0.1,seed=7.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -60,9 +62,9 @@ def command(
     """Run a lane of the home (MEI_HOME) until its feed ends, or until SIGTERM or Ctrl-C."""
     settings = read_settings()
     chosen = feed or read_lane_config(settings, lane).feed
-    named = {"--from": from_ms is not None, "--to": to_ms is not None, "--speed": speed is not None}
-    if chosen != "replay" and (wrong := [name for name, given in named.items() if given]):
-        raise ConfigError(f"{wrong[0]}: the feed {chosen} has the time of its venue; the option is for a replay")
+    named = {"--to": to_ms, "--speed": speed, "--from": from_ms if chosen == "hyperliquid" else None}
+    if chosen != "replay" and (wrong := [name for name, value in named.items() if value is not None]):
+        raise ConfigError(f"{wrong[0]}: the feed {chosen} has a time of its own; leave the option out")
     options = LaneOptions(
         lane=lane,
         feed=chosen,

@@ -68,7 +68,7 @@ def test_the_lane_file_names_the_feed(
     assert "network: missing; the feed hyperliquid needs mainnet or testnet" in capfd.readouterr().err
     for option in ("--from", "--to"):
         assert run(["--lane", LANE, option, "2025-01-03"], Watch()) == 2
-        assert f"{option}: the feed hyperliquid has the time of its venue" in capfd.readouterr().err
+        assert f"{option}: the feed hyperliquid has a time of its own" in capfd.readouterr().err
     assert run(["--lane", LANE, "--speed", "max"], Watch()) == 2
     assert run(["--lane", LANE, "--feed", "mainnet"], Watch()) == 2
 
