@@ -25,7 +25,7 @@ class WrongPayload(DataError):
     """Bytes that are not what the venue documents."""
 
 
-class Message(NamedTuple):
+class VenueMessage(NamedTuple):
     """A message of the venue.
 
     Attributes:
@@ -70,7 +70,7 @@ def decode_answer(request: Wire, body: bytes) -> Any:
     return _decoded(_answers[type(request)], body, f"answer to {_name_of(request)}")
 
 
-def decode_message(text: bytes | str) -> Message:
+def decode_message(text: bytes | str) -> VenueMessage:
     """Return a message of the WebSocket.
 
     Raises:
@@ -79,7 +79,7 @@ def decode_message(text: bytes | str) -> Message:
     envelope = _decoded(_envelope, text, "message")
     decoder = _channels.get(envelope.channel)
     data = None if decoder is None else _decoded(decoder, envelope.data, f"message on channel {envelope.channel}")
-    return Message(envelope.channel, data)
+    return VenueMessage(envelope.channel, data)
 
 
 def decode_request(body: bytes) -> InfoRequest:

@@ -185,7 +185,7 @@ class Candle(
     trades: Count = 0
 
 
-class FundingRow(Wire, frozen=True, rename={"rate": "fundingRate", "time_ms": "time"}):
+class FundingHour(Wire, frozen=True, rename={"rate": "fundingRate", "time_ms": "time"}):
     """A row of `fundingHistory`: the rate of the hour that ended at about `time_ms`."""
 
     coin: str
@@ -202,7 +202,7 @@ class Level(Wire, frozen=True, rename={"price": "px", "size": "sz", "orders": "n
     orders: Count = 0
 
 
-class Book(Wire, frozen=True, rename={"time_ms": "time"}):
+class OrderBook(Wire, frozen=True, rename={"time_ms": "time"}):
     """An order book: bids with the highest first, then asks with the lowest first."""
 
     coin: str
@@ -913,7 +913,7 @@ class MidsRequest(Wire, frozen=True, tag_field="type", tag="allMids"):
 
 
 class BookRequest(Wire, frozen=True, tag_field="type", tag="l2Book", rename={"significant_figures": "nSigFigs"}):
-    """Ask for an order book; answered by `Book`, or null for an unknown coin."""
+    """Ask for an order book; answered by `OrderBook`, or null for an unknown coin."""
 
     coin: str
     significant_figures: int | None = None
@@ -944,7 +944,7 @@ class CandlesRequest(Wire, frozen=True, tag_field="type", tag="candleSnapshot", 
 class FundingRequest(
     Wire, frozen=True, tag_field="type", tag="fundingHistory", rename={"start_ms": "startTime", "end_ms": "endTime"}
 ):
-    """Ask for funding rates; answered by a list of `FundingRow`, oldest first, 500 at most."""
+    """Ask for funding rates; answered by a list of `FundingHour`, oldest first, 500 at most."""
 
     coin: str
     start_ms: int
@@ -1125,10 +1125,10 @@ ANSWERS: dict[type[Wire], Any] = {
     AllMetasRequest: tuple[Meta, ...],
     DexesRequest: tuple[PerpDex | None, ...],
     MidsRequest: dict[str, Decimal],
-    BookRequest: Book | None,
+    BookRequest: OrderBook | None,
     TradesRequest: tuple[Trade, ...],
     CandlesRequest: tuple[Candle, ...],
-    FundingRequest: tuple[FundingRow, ...],
+    FundingRequest: tuple[FundingHour, ...],
     StatusRequest: ExchangeStatus,
     PerpAccountRequest: PerpAccount,
     SpotAccountRequest: SpotAccount,
@@ -1233,7 +1233,7 @@ class Mids(Wire, frozen=True):
     mids: dict[str, Decimal]
 
 
-class MarketContext(Wire, frozen=True, rename={"context": "ctx"}):
+class CoinContext(Wire, frozen=True, rename={"context": "ctx"}):
     """State of one market."""
 
     coin: str
@@ -1362,10 +1362,10 @@ CHANNELS: dict[str, Any] = {
     ERROR: str,
     MIDS: Mids,
     BBO: BestQuote,
-    BOOK: Book,
+    BOOK: OrderBook,
     TRADES: tuple[Trade, ...],
     CANDLE: Candle,
-    CONTEXT: MarketContext,
+    CONTEXT: CoinContext,
     "activeSpotAssetCtx": SpotMarketContext,
     "allDexsAssetCtxs": DexContexts,
     "activeAssetData": ActiveAsset,

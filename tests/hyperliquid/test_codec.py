@@ -94,8 +94,8 @@ def test_new_values_are_plain_text():
 
 
 def test_a_channel_that_nobody_knows_has_no_data():
-    assert codec.decode_message(b'{"channel":"invented","data":[1]}') == codec.Message("invented", None)
-    assert codec.decode_message(b'{"channel":"pong"}') == codec.Message("pong", None)
+    assert codec.decode_message(b'{"channel":"invented","data":[1]}') == codec.VenueMessage("invented", None)
+    assert codec.decode_message(b'{"channel":"pong"}') == codec.VenueMessage("pong", None)
 
 
 CANDLE = next(message["data"] for message in MESSAGES if message["channel"] == "candle")
@@ -105,7 +105,8 @@ CANDLE = next(message["data"] for message in MESSAGES if message["channel"] == "
     ("field", "value"),
     [
         ("o", "NaN"), ("o", "sNaN"), ("h", "Infinity"), ("l", "-Infinity"), ("c", "1e999"), ("v", "1e-999"),
-        ("v", "0e99999999"), ("o", ""), ("o", "12,5"), ("o", True), ("o", None), ("o", []), ("t", -1), ("t", 10**18), ("t", 10**30), ("t", "5"),
+        ("v", "0e99999999"), ("o", ""), ("o", "12,5"), ("o", True), ("o", None), ("o", []),
+        ("t", -1), ("t", 10**18), ("t", 10**30), ("t", "5"),
         ("t", 1.5), ("T", None), ("s", 7), ("n", -1), ("n", 2**63), ("n", 10**40), ("i", {}),
     ],
 )  # fmt: skip
