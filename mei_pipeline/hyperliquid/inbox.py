@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 
-from mei_pipeline.hyperliquid.codec import Message
+from mei_pipeline.hyperliquid.codec import VenueMessage
 from mei_pipeline.hyperliquid.wire import BBO, CANDLE, CONTEXT, MIDS, Subscription
 
 
@@ -27,7 +27,7 @@ class Arrived:
         seen_s: Time of its arrival on the socket's clock, in seconds.
     """
 
-    message: Message
+    message: VenueMessage
     seen_s: float
 
 

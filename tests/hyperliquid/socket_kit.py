@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from mei_pipeline.hyperliquid.codec import Message, decode_command, encode
+from mei_pipeline.hyperliquid.codec import VenueMessage, decode_command, encode
 from mei_pipeline.hyperliquid.inbox import Arrived, Inbox, InboxItem, Lost, Opened, Subscribed
 from mei_pipeline.hyperliquid.network import Endpoints
 from mei_pipeline.hyperliquid.socket import VenueSocket
@@ -180,7 +180,7 @@ class Following:
     def all_of(self, kind: type) -> list:
         return [item for item in self.items if isinstance(item, kind)]
 
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[VenueMessage]:
         return [item.message for item in self.all_of(Arrived)]
 
     def acknowledged(self) -> set[Subscription]:
