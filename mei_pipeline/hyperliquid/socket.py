@@ -13,9 +13,8 @@ from mei_pipeline.hyperliquid.codec import WrongPayload, decode_message, encode
 from mei_pipeline.hyperliquid.inbox import Arrived, Inbox, InboxItem, Lost, Opened, Unreadable
 from mei_pipeline.hyperliquid.network import Endpoints
 from mei_pipeline.hyperliquid.subscriptions import Pace, SocketLimits, Subscriptions, Unanswered
-from mei_pipeline.hyperliquid.wire import ACKNOWLEDGED, CHANNELS, ERROR, PONG, Subscription
+from mei_pipeline.hyperliquid.wire import ACKNOWLEDGED, CHANNELS, ERROR, GREETING, PONG, Subscription
 
-_GREETING = b"Websocket connection established."  # sent by older servers, and no JSON
 _MOST_DOUBLINGS = 16
 
 
@@ -219,7 +218,7 @@ class VenueSocket:
                 self._put(item)
 
     def _item_of(self, body: bytes, streams: Subscriptions) -> InboxItem | None:
-        if body.strip() == _GREETING:
+        if body.strip() == GREETING:
             return None
         try:
             message = decode_message(body)

@@ -13,6 +13,8 @@ import msgspec
 from mei_pipeline.hyperliquid.codec import WrongPayload, decode_command
 from mei_pipeline.hyperliquid.inbox import RefusedStream, Subscribed
 from mei_pipeline.hyperliquid.wire import (
+    ALREADY_BEGUN,
+    ALREADY_ENDED,
     PingCommand,
     SocketCommand,
     SubscribeCommand,
@@ -23,7 +25,6 @@ from mei_pipeline.hyperliquid.wire import (
 
 _MINUTE_S = 60.0
 _LONGEST_WAIT = 32  # times ack_s
-_BEGUN, _ENDED = "already subscribed", "already unsubscribed"  # begin the errors that answer commands without effect
 
 
 class Unanswered(Exception):
@@ -185,12 +186,12 @@ class Subscriptions:
         named = _subscription_in(text)
         if named is None:
             return RefusedStream(None, text)
-        if text.lower().startswith(_BEGUN):
+        if text.lower().startswith(ALREADY_BEGUN):
             return self._acknowledged(named)
         ended = _match(named, self._ending_s)
         if ended is not None:
             del self._ending_s[ended]
-        if ended is not None or text.lower().startswith(_ENDED):
+        if ended is not None or text.lower().startswith(ALREADY_ENDED):
             return None
         refused = _match(named, self._due_s) or _match(named, self.active)
         if refused is not None:
