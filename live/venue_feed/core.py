@@ -244,7 +244,7 @@ class FeedCore:
         missed = state.acknowledged and now_s - state.heard_s > _SILENCE_S and _differs(track, rows)
         changed = track.take_answer(rows, ask.from_ms, asked_ms - self.clock.span_ms(_SURE_S))
         states = self._asks[key]
-        states.end(now_s, done=track.loaded and not is_pending(track, asked_ms))
+        states.end(now_s, done=track.loaded and not is_pending(track, asked_ms - self.clock.span_ms(PROMPT_S)))
         if states.audit_s <= now_s:
             states.audit_s = now_s + audit_period_s(list(self.tracks))
         now_ms = self.clock.now_ms(now_s)
@@ -264,7 +264,7 @@ class FeedCore:
         if track is not None:
             asked_ms = self.clock.now_ms(asked_s)
             track.take_answer(rows, ask.from_ms, asked_ms)
-            self._asks[ask.symbol, ""].end(now_s, done=track.next_ms > asked_ms)
+            self._asks[ask.symbol, ""].end(now_s, done=track.next_ms > asked_ms - self.clock.span_ms(PROMPT_S))
             self._hour_ms = min(self._hour_ms, track.next_ms)
 
     def fail(self, ask: CandleAsk | FundingAsk, error: MeiError, now_s: float) -> None:

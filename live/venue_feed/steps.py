@@ -138,9 +138,9 @@ class StepStream:
         market = self._market
         if not all(track.loaded for track in self._tracks()):
             return
-        # Without an hour that has passed, no history of funding is needed.
-        hours = hours_in(self.next_ms, market.clock.now_ms(now_s))
-        if hours and not all(market.rates[symbol].loaded for symbol in self.wanted.symbols):
+        now_ms = market.clock.now_ms(now_s)
+        rates = [market.rates[symbol] for symbol in self.wanted.symbols]
+        if not all(rate.loaded or rate.next_ms > now_ms for rate in rates):
             return
         grace_ms = market.clock.span_ms(GRACE_S)
         while market.clock.now_ms(now_s) >= self.next_ms + self._step_ms + grace_ms:
@@ -148,7 +148,6 @@ class StepStream:
                 return
             units.append(step)
         self.caught_up = True
-        now_ms = market.clock.now_ms(now_s)
         units.append([*market.health.stale(self.wanted.symbols), CaughtUp(venue_ms=now_ms)])
 
     def _tracks(self) -> list[BarTrack]:
