@@ -1353,6 +1353,12 @@ class PostAnswer(Wire, frozen=True):
     response: PostResponse
 
 
+GREETING = b"Websocket connection established."
+"""First text of older servers, which is no JSON."""
+
+ALREADY_BEGUN, ALREADY_ENDED = "already subscribed", "already unsubscribed"
+"""Beginnings, in lower case, of errors that answer commands without effect."""
+
 ACKNOWLEDGED, PONG, ERROR = "subscriptionResponse", "pong", "error"
 """Channels that belong to no stream."""
 
