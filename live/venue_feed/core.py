@@ -25,7 +25,7 @@ from live.venue_feed.rates import GUARD_S, RateTrack, hours_in
 from live.venue_feed.steps import CheckedSubscription, StepStream
 from live.venue_feed.subscriptions import check_subscription
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
-from mei_pipeline.errors import DataError, MeiError, Retryable
+from mei_pipeline.errors import ConfigError, DataError, MeiError, Retryable
 from mei_pipeline.hyperliquid.wire import CANDLE, CONTEXT, Candle, CoinContext, FundingHour, Meta, Subscription
 
 LINGER_S = 300.0
@@ -36,6 +36,9 @@ CONTEXT_SILENT_S = 30.0
 
 VENUE_BARS = 5000
 """Number of bars that the venue keeps of each symbol and interval."""
+
+MOST_STREAMS = 1000
+"""Number of streams that the venue allows one machine."""
 
 _SURE_S = 0.1  # an answer may be as old as the machine's idea of the venue's clock is wrong
 _SILENCE_S = 1.0  # a message that is on its way is not missed
@@ -67,6 +70,7 @@ class FeedCore:
         health: States of the streams.
         problems: Texts for the log, in order.
         clock_doubted: True if a message contradicts the clock, which must be read again.
+        version: Number of changes of `wanted`.
     """
 
     clock: VenueClock
@@ -76,6 +80,7 @@ class FeedCore:
     health: StreamHealth = field(default_factory=StreamHealth)
     problems: list[str] = field(default_factory=list)
     clock_doubted: bool = False
+    version: int = 0
     _asks: dict[tuple[str, str], AskState] = field(default_factory=dict)
     _used_s: dict[tuple[str, str], float] = field(default_factory=dict)
     # The server forgets the stream of a closed connection, and nothing else keeps it.
@@ -101,13 +106,24 @@ class FeedCore:
         """
         now_ms = self.clock.now_ms(now_s)
         checked = check_subscription(wanted, self.terms, now_ms)
-        self._add_tracks(checked, now_ms, now_s)
+        self._check_room(checked)
+        self._add_tracks(checked, now_s)
         stream = StepStream(self, checked)
         self._streams.append(weakref.ref(stream))
         self._follow(now_ms, now_s)
         return stream
 
-    def _add_tracks(self, wanted: CheckedSubscription, now_ms: int, now_s: float) -> None:
+    def _check_room(self, wanted: CheckedSubscription) -> None:
+        """Raise `ConfigError` if the venue allows fewer streams than all consumers need."""
+        tracks = {*self.tracks, *((symbol, interval) for symbol in wanted.symbols for interval in wanted.intervals)}
+        streams = len(tracks) + len({*self.rates, *wanted.symbols})
+        if streams > MOST_STREAMS:
+            raise ConfigError(
+                f"symbols: with {len(wanted.symbols)} more symbols the lanes of this feed need {streams} streams, but "
+                f"the venue allows {MOST_STREAMS}; follow fewer symbols or intervals"
+            )
+
+    def _add_tracks(self, wanted: CheckedSubscription, now_s: float) -> None:
         for symbol in wanted.symbols:
             for interval in wanted.intervals:
                 length_ms = interval_ms(interval)
@@ -122,13 +138,9 @@ class FeedCore:
             self.rates.setdefault(symbol, RateTrack(symbol, first_ms)).reach_back(first_ms)
             self._asks.setdefault((symbol, ""), AskState())
             self._hour_ms = min(self._hour_ms, first_ms)
-        self.problems += [
-            f"{symbol}: the venue has delisted it" for symbol in wanted.symbols if self.terms[symbol].delisted
-        ]
-        if wanted.from_ms > now_ms:
-            self.problems.append(f"a consumer begins at {iso(wanted.from_ms)}, in the future")
 
     def _follow(self, now_ms: int, now_s: float) -> None:
+        self.version += 1
         streams = [StreamId(symbol, f"{CANDLE} {interval}") for symbol, interval in self.tracks]
         self.health.follow([*streams, *(StreamId(symbol, CONTEXT_STREAM) for symbol in self.rates)], now_ms, now_s)
         self._tell()
@@ -280,8 +292,8 @@ class FeedCore:
             if not stream.caught_up and ask.symbol in wanted.symbols and (not interval or interval in wanted.intervals):
                 stream.failure = error
 
-    def forget(self, now_s: float) -> bool:
-        """Forget old bars, and the streams of consumers that have left; return True if `wanted` has changed."""
+    def forget(self, now_s: float) -> None:
+        """Forget old bars, and the streams of consumers that have left."""
         alive = self.streams
         self._streams = [weakref.ref(stream) for stream in alive]
         for stream in alive:
@@ -301,10 +313,8 @@ class FeedCore:
             track.forget(oldest_ms // track.length_ms * track.length_ms - track.length_ms)
         for rate in self.rates.values():
             rate.forget(oldest_ms)
-        if len(self.tracks) == before:
-            return False
-        self._follow(now_ms, now_s)
-        return True
+        if len(self.tracks) != before:
+            self._follow(now_ms, now_s)
 
     def _refuse_history(self, track: BarTrack, first_ms: int) -> None:
         """End the consumers that need earlier bars than the venue has, and begin the track at its first one."""

@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from live.feed_protocol import Subscribe
 from live.venue_feed.instruments import SymbolTerms
 from live.venue_feed.steps import CheckedSubscription
-from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
+from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.errors import ConfigError
-
-MOST_AHEAD_MS = HOUR_MS
-"""Longest time by which the first step of a subscription may open after the venue's present time."""
 
 
 def check_subscription(wanted: Subscribe, terms: Mapping[str, SymbolTerms], now_ms: int) -> CheckedSubscription:
@@ -44,9 +41,9 @@ def check_subscription(wanted: Subscribe, terms: Mapping[str, SymbolTerms], now_
         raise ConfigError(
             f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: it must lie on the {intervals[0]} grid"
         )
-    if wanted.from_ms > now_ms + max(step_ms, MOST_AHEAD_MS):
+    if wanted.from_ms > now_ms + step_ms:
         raise ConfigError(
-            f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: the venue's clock is at {iso(now_ms)}; a lane that knows "
-            f"later steps has followed another network or another start of the simulator"
+            f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: after the feed's clock, {iso(now_ms)}; a lane that knows "
+            f"later steps has followed another network, or a simulator that started later"
         )
     return CheckedSubscription(symbols, intervals, wanted.from_ms)
