@@ -60,7 +60,9 @@ async def serve(
 @click.option("--network", required=True, help="Network: mainnet, testnet or simulator.")
 @click.option("--simulator-url", help="URL of the exchange simulator.  [default: http://127.0.0.1:3001]")
 @click.option("--venue", default=VENUE, show_default=True, help="Venue of the lanes to serve.")
-@click.option("--socket", "path", type=click.Path(path_type=Path), help="Unix socket.  [default: in feeds/ of MEI_HOME]")
+@click.option(
+    "--socket", "path", type=click.Path(path_type=Path), help="Unix socket.  [default: in feeds/ of MEI_HOME]"
+)
 @click.option(
     "--patience", "patience_s", type=float, default=START_PATIENCE_S, show_default=True,
     help="Seconds to wait for the venue at the start.",

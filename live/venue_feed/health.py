@@ -109,6 +109,4 @@ class StreamHealth:
             self._tell(stream, now_ms, None)
 
     def _tell(self, stream: StreamId, now_ms: int, since_ms: int | None) -> None:
-        self.news.append(
-            FeedHealth(venue_ms=now_ms, symbol=stream.symbol, stream=stream.name, stale_since_ms=since_ms)
-        )
+        self.news.append(FeedHealth(venue_ms=now_ms, symbol=stream.symbol, stream=stream.name, stale_since_ms=since_ms))

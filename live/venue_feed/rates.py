@@ -83,7 +83,7 @@ class RateTrack:
                 self.rates.setdefault(due_ms, DueRate(found[due_ms], oracle) if found[due_ms] else None)
             elif due_ms < last_ms or asked_ms >= due_ms + MINUTE_MS:
                 # A row is written a few seconds after the full hour.
-                self.rates.setdefault(due_ms, None)
+                self.rates.setdefault(due_ms, self.best(due_ms))
         self.loaded = self.loaded or from_ms <= self.next_ms
         self.settle(asked_ms)
 
@@ -93,7 +93,7 @@ class RateTrack:
             self.next_ms, self.loaded = due_ms, False
 
     def best(self, due_ms: int) -> DueRate | None:
-        """Return the rate of an hour that was never sure; None without any."""
+        """Return the pushed rate of an hour, even if it is not sure; None without any."""
         known = self._pushed.get(due_ms)
         return None if known is None or not known.due.rate else known.due
 

@@ -98,22 +98,19 @@ class FeedService:
         self._reporter = Reporter(report, clock)
         self._socket = VenueSocket(endpoints, self.inbox, clock=clock)
         self._requests = asyncio.Semaphore(_REQUESTS)
-        self._asking: set[asyncio.Task[None]] = set()
+        self._group = asyncio.TaskGroup()
         self._version = 0
 
     async def run(self) -> None:
         """Serve until the task is cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._group as group:
                 group.create_task(self._socket.run())
                 group.create_task(self._read_inbox())
                 group.create_task(self._poll())
                 group.create_task(_repeat(_META_S, self._read_meta))
                 group.create_task(self._follow_clock())
         finally:
-            for task in self._asking:
-                task.cancel()
-            await asyncio.gather(*self._asking, return_exceptions=True)
             self.server.close()
 
     async def _read_inbox(self) -> None:
@@ -162,7 +159,7 @@ class FeedService:
                 forget_s = now_s + _FORGET_S
             work = self.core.poll(now_s)
             for ask in work.asks:
-                self._spawn(self._ask(ask))
+                self._group.create_task(self._ask(ask))
             self._renew(work.renewals)
             self._serve()
             await asyncio.sleep(_POLL_S)
@@ -177,19 +174,9 @@ class FeedService:
             self._reporter.say(self.core.problems)
             self.core.problems.clear()
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._asking.add(task)
-        task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
-
     def _renew(self, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions:
-            self._spawn(self._socket.renew(subscription))
+            self._group.create_task(self._socket.renew(subscription))
 
     async def _ask(self, ask: CandleAsk | FundingAsk) -> None:
         """Send a request and take its answer."""

@@ -91,9 +91,7 @@ class StepStream:
     def snapshot(self) -> Sequence[FeedEvent]:
         """Return the terms in force; steps since then, the health of streams and `CaughtUp` follow them."""
         from_ms = self.wanted.from_ms
-        return [
-            change_of(symbol, terms._replace(delisted=False), 0, from_ms) for symbol, terms in self._terms.items()
-        ]
+        return [change_of(symbol, terms._replace(delisted=False), 0, from_ms) for symbol, terms in self._terms.items()]
 
     def take(self, now_s: float, room: int) -> Taken:
         """Return the steps that are known or overdue, and other news.
@@ -174,9 +172,7 @@ class StepStream:
         self.next_ms = close_ms
         return events
 
-    def _bars(
-        self, close_ms: int, *, over: bool
-    ) -> tuple[list[BarClosed] | None, list[BarMissing], tuple[str, ...]]:
+    def _bars(self, close_ms: int, *, over: bool) -> tuple[list[BarClosed] | None, list[BarMissing], tuple[str, ...]]:
         """Return the bars that end at a time, the missing ones and the symbols with one; None for bars to wait for."""
         bars: list[BarClosed] = []
         missing: list[BarMissing] = []
@@ -217,9 +213,7 @@ class StepStream:
                 rate = track.rates[due_ms] if due_ms in track.rates else track.best(due_ms)
                 if rate is not None:
                     due.append(
-                        FundingRate(
-                            venue_ms=close_ms, symbol=symbol, due_ms=due_ms, rate=rate.rate, oracle=rate.oracle
-                        )
+                        FundingRate(venue_ms=close_ms, symbol=symbol, due_ms=due_ms, rate=rate.rate, oracle=rate.oracle)
                     )
         return due
 

@@ -38,9 +38,7 @@ def check_subscription(wanted: Subscribe, terms: Mapping[str, SymbolTerms], now_
         if interval_ms(name) % step_ms:
             raise ConfigError(f"intervals: {name} is no multiple of {intervals[0]}; the finest must divide the others")
     if wanted.from_ms % step_ms:
-        raise ConfigError(
-            f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: it must lie on the {intervals[0]} grid"
-        )
+        raise ConfigError(f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: it must lie on the {intervals[0]} grid")
     if wanted.from_ms > now_ms + step_ms:
         raise ConfigError(
             f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: after the feed's clock, {iso(now_ms)}; a lane that knows "

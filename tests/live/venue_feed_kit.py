@@ -38,7 +38,9 @@ def meta(*symbols: str, delisted: Sequence[str] = (), leverage: int = 40) -> Met
     )
 
 
-def candle(open_ms: int, close: float = 100.0, volume: float = 1.0, *, coin: str = "BTC", interval: str = "1m") -> Candle:
+def candle(
+    open_ms: int, close: float = 100.0, volume: float = 1.0, *, coin: str = "BTC", interval: str = "1m"
+) -> Candle:
     """A bar; its volume also counts its trades."""
     return Candle(
         open_ms=open_ms,
@@ -126,7 +128,9 @@ class Scene:
     def answer(self, ask: CandleAsk | FundingAsk) -> tuple[Subscription, ...]:
         """Answer a request from what the venue has now."""
         if isinstance(ask, FundingAsk):
-            rows = [row for row in self.funding if row.coin == ask.symbol and ask.from_ms <= row.time_ms <= self.now_ms()]
+            rows = [
+                row for row in self.funding if row.coin == ask.symbol and ask.from_ms <= row.time_ms <= self.now_ms()
+            ]
             self.core.answer_funding(ask, rows, self.now_s, self.now_s)
             return ()
         bars = [
