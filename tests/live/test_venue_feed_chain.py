@@ -39,6 +39,10 @@ def steps_in(events: list[FeedEvent]) -> list[FeedEvent]:
     ]
 
 
+def without_reason(event: FeedEvent) -> FeedEvent:
+    return replace(event, reason="unknown") if isinstance(event, BarMissing) else event
+
+
 def ends_at(last_ms: int, step_ms: int) -> Callable[[FeedEvent], bool]:
     """A test for the end of the last step."""
     return lambda event: isinstance(event, StepClosed) and event.step_ms + step_ms == last_ms
@@ -91,4 +95,5 @@ def test_holes_and_late_symbols_are_those_of_a_replay(
     events = run(scenario())
     expected = steps_in(list(lake_events(lake, VENUE, symbols, ["1h", "15m"], start_ms, last_ms)))
     assert any(isinstance(event, BarMissing) for event in expected) == missing
-    assert steps_in(events) == expected
+    # A replay knows that a hole ends; a feed can call a bar empty only once it has seen a later one.
+    assert [without_reason(event) for event in steps_in(events)] == [without_reason(event) for event in expected]
