@@ -70,6 +70,7 @@ class FeedCore:
         health: States of the streams.
         problems: Texts for the log, in order.
         clock_doubted: True if a message contradicts the clock, which must be read again.
+        asks: Attempts to get history, by symbol and interval, and by symbol and an empty text for funding.
         version: Number of changes of `wanted`.
     """
 
@@ -81,7 +82,7 @@ class FeedCore:
     problems: list[str] = field(default_factory=list)
     clock_doubted: bool = False
     version: int = 0
-    _asks: dict[tuple[str, str], AskState] = field(default_factory=dict)
+    asks: dict[tuple[str, str], AskState] = field(default_factory=dict)
     _used_s: dict[tuple[str, str], float] = field(default_factory=dict)
     # The server forgets the stream of a closed connection, and nothing else keeps it.
     _streams: list[weakref.ref[StepStream]] = field(default_factory=list)
@@ -131,12 +132,12 @@ class FeedCore:
                 key = symbol, interval
                 if key not in self.tracks:
                     self.tracks[key] = BarTrack(symbol, interval, since_ms)
-                    self._asks[key] = AskState(audit_s=now_s + audit_period_s(list(self.tracks)))
+                    self.asks[key] = AskState(audit_s=now_s + audit_period_s(list(self.tracks)))
                 self.tracks[key].reach_back(since_ms)
                 self._used_s[key] = now_s
             first_ms = hours_in(wanted.from_ms, wanted.from_ms + HOUR_MS)[0]
             self.rates.setdefault(symbol, RateTrack(symbol, first_ms)).reach_back(first_ms)
-            self._asks.setdefault((symbol, ""), AskState())
+            self.asks.setdefault((symbol, ""), AskState())
             self._hour_ms = min(self._hour_ms, first_ms)
 
     def _follow(self, now_ms: int, now_s: float) -> None:
@@ -167,7 +168,7 @@ class FeedCore:
         newest_ms = track.newest_ms
         changed = track.take_message(candle, at_ms, self.clock.span_ms(PROMPT_S))
         if track.newest_ms != newest_ms:
-            self._asks[candle.coin, candle.interval].hurry(seen_s)
+            self.asks[candle.coin, candle.interval].hurry(seen_s)
         self.health.hear(StreamId(candle.coin, f"{CANDLE} {candle.interval}"), at_ms, seen_s)
         self._publish(track, changed)
         return bool(changed)
@@ -210,14 +211,14 @@ class FeedCore:
         """Return the work that is due."""
         now_ms = self.clock.now_ms(now_s)
         self.settle(now_s)
-        asks: list[CandleAsk | FundingAsk] = []
+        due: list[CandleAsk | FundingAsk] = []
         for key, track in self.tracks.items():
             state = self.health.states.get(StreamId(track.symbol, f"{CANDLE} {track.interval}"))
-            if (ask := candle_ask(track, self._asks[key], state, self.clock, now_s)) is not None:
-                asks.append(ask)
+            if (ask := candle_ask(track, self.asks[key], state, self.clock, now_s)) is not None:
+                due.append(ask)
         for symbol, rate in self.rates.items():
-            if (funding := funding_ask(rate, self._asks[symbol, ""], self.clock, now_s)) is not None:
-                asks.append(funding)
+            if (funding := funding_ask(rate, self.asks[symbol, ""], self.clock, now_s)) is not None:
+                due.append(funding)
         renewals: list[Subscription] = []
         for symbol in self.rates:
             stream = StreamId(symbol, CONTEXT_STREAM)
@@ -227,7 +228,7 @@ class FeedCore:
                 self.rates[symbol].lose(now_ms)
                 renewals.append(Subscription(type=CONTEXT, coin=symbol))
         self._tell()
-        return FeedWork(tuple(asks), tuple(renewals))
+        return FeedWork(tuple(due), tuple(renewals))
 
     def settle(self, now_s: float) -> None:
         """Fix the rates of a full hour that has passed."""
@@ -255,7 +256,7 @@ class FeedCore:
         state = self.health.states[stream]
         missed = state.acknowledged and now_s - state.heard_s > _SILENCE_S and _differs(track, rows)
         changed = track.take_answer(rows, ask.from_ms, asked_ms - self.clock.span_ms(_SURE_S))
-        states = self._asks[key]
+        states = self.asks[key]
         states.end(now_s, done=track.loaded and not is_pending(track, asked_ms - self.clock.span_ms(PROMPT_S)))
         if states.audit_s <= now_s:
             states.audit_s = now_s + audit_period_s(list(self.tracks))
@@ -276,13 +277,13 @@ class FeedCore:
         if track is not None:
             asked_ms = self.clock.now_ms(asked_s)
             track.take_answer(rows, ask.from_ms, asked_ms)
-            self._asks[ask.symbol, ""].end(now_s, done=track.next_ms > asked_ms - self.clock.span_ms(PROMPT_S))
+            self.asks[ask.symbol, ""].end(now_s, done=track.next_ms > asked_ms - self.clock.span_ms(PROMPT_S))
             self._hour_ms = min(self._hour_ms, track.next_ms)
 
     def fail(self, ask: CandleAsk | FundingAsk, error: MeiError, now_s: float) -> None:
         """Take the failure of a request; an error that does not pass ends the consumers that wait for its answer."""
         interval = ask.interval if isinstance(ask, CandleAsk) else ""
-        if (state := self._asks.get((ask.symbol, interval))) is not None:
+        if (state := self.asks.get((ask.symbol, interval))) is not None:
             state.end(now_s, done=False)
         self.problems.append(f"{ask.symbol}{interval and f', {interval}'}: history: {error}")
         if isinstance(error, Retryable):
@@ -290,7 +291,7 @@ class FeedCore:
         for stream in self.streams:
             wanted = stream.wanted
             if not stream.caught_up and ask.symbol in wanted.symbols and (not interval or interval in wanted.intervals):
-                stream.failure = error
+                stream.fail(error)
 
     def forget(self, now_s: float) -> None:
         """Forget old bars, and the streams of consumers that have left."""
@@ -305,7 +306,7 @@ class FeedCore:
         needed = {symbol for symbol, _ in self.tracks}
         self.rates = {symbol: rate for symbol, rate in self.rates.items() if symbol in needed}
         kept = {*self.tracks, *((symbol, "") for symbol in needed)}
-        self._asks = {key: state for key, state in self._asks.items() if key in kept}
+        self.asks = {key: state for key, state in self.asks.items() if key in kept}
         self._used_s = {key: used_s for key, used_s in self._used_s.items() if key in kept}
         now_ms = self.clock.now_ms(now_s)
         oldest_ms = min((stream.next_ms for stream in alive), default=now_ms)
@@ -321,10 +322,11 @@ class FeedCore:
         for stream in self.streams:
             wanted = stream.wanted
             if track.symbol in wanted.symbols and track.interval in wanted.intervals and stream.next_ms < first_ms:
-                stream.failure = DataError(
+                error = DataError(
                     f"{track.symbol}, {track.interval}: the venue has bars from {iso(first_ms)} on, but the lane goes "
                     f"on from {iso(stream.next_ms)}; run `mei ingest` for the bars in between, and start a new lane"
                 )
+                stream.fail(error)
         track.since_ms = track.next_ms = track.checked_ms = first_ms
 
     def _publish(self, track: BarTrack, changed: Iterable[int]) -> None:

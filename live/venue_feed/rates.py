@@ -1,6 +1,6 @@
 """Funding rates of one symbol: the rate of each full hour, from the venue's pushed state or from its history.
 
-The venue pushes the rate of the present hour about once a second. The last one before the full hour falls due then. Near
+The venue pushes the rate of the present hour about once a second, and the last one before the full hour falls due. Near
 the full hour a message may belong to either hour, because the machine knows the venue's clock only approximately.
 """
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from live.feed_server import FeedServer, Identity
+from live.feed_server import ConnectionLimits, FeedServer, Identity
 from live.venue_feed.asking import CandleAsk, FundingAsk
 from live.venue_feed.core import FeedCore
 from live.venue_feed.venue_clock import ClockReading, better, check_clock, clock_problem, read_clock
@@ -73,6 +73,7 @@ class FeedService:
         reading: ClockReading,
         *,
         report: Callable[[str], None],
+        limits: ConnectionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a service; see `start_service`.
@@ -84,12 +85,17 @@ class FeedService:
             listener: Socket at which consumers connect; the caller closes it.
             reading: The venue's clock.
             report: Prints a line for people.
+            limits: Limits of each consumer's connection.
             clock: Monotonic clock of the machine, in seconds.
         """
         self.core = FeedCore(reading.clock)
         self.inbox = Inbox(_INBOX)
         self.server = FeedServer(
-            listener, Identity(venue, endpoints.network, secrets.token_hex(8)), self.core.subscribe, clock=clock
+            listener,
+            Identity(venue, endpoints.network, secrets.token_hex(8)),
+            self.core.subscribe,
+            limits=limits,
+            clock=clock,
         )
         self._endpoints = endpoints
         self._client = client
@@ -231,6 +237,7 @@ async def start_service(
     listener: socket.socket,
     *,
     report: Callable[[str], None],
+    limits: ConnectionLimits | None = None,
     patience_s: float = START_PATIENCE_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> FeedService:
@@ -242,6 +249,7 @@ async def start_service(
         client: Client of the network.
         listener: Socket at which consumers connect.
         report: Prints a line for people.
+        limits: Limits of each consumer's connection.
         patience_s: Longest time to wait for the venue, in seconds.
         clock: Monotonic clock of the machine, in seconds.
 
@@ -263,7 +271,7 @@ async def start_service(
             await asyncio.sleep(1.0)
     if endpoints.network != "simulator":
         check_clock(reading.clock, clock(), time.time())
-    service = FeedService(endpoints, venue, client, listener, reading, report=report, clock=clock)
+    service = FeedService(endpoints, venue, client, listener, reading, report=report, limits=limits, clock=clock)
     service.core.take_meta(meta)
     return service
 

@@ -127,6 +127,10 @@ class StepStream:
             BarRevised(symbol=track.symbol, interval=track.interval, open_ms=open_ms, **bar.values._asdict())
         )
 
+    def fail(self, error: MeiError) -> None:
+        """End the stream with an error."""
+        self.failure = error
+
     def add_news(self, event: FeedEvent) -> None:
         """Queue an event that belongs to no step; before the snapshot is complete it is left out."""
         if self.caught_up:

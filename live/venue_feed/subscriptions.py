@@ -41,7 +41,7 @@ def check_subscription(wanted: Subscribe, terms: Mapping[str, SymbolTerms], now_
         raise ConfigError(f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: it must lie on the {intervals[0]} grid")
     if wanted.from_ms > now_ms + step_ms:
         raise ConfigError(
-            f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: after the feed's clock, {iso(now_ms)}; a lane that knows "
-            f"later steps has followed another network, or a simulator that started later"
+            f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: after the feed's clock, {iso(now_ms)}; a lane that "
+            f"knows later steps has followed another network, or a simulator that started later"
         )
     return CheckedSubscription(symbols, intervals, wanted.from_ms)

@@ -1,6 +1,5 @@
 """Read the venue's clock, and compare the machine's with it."""
 
-import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -96,7 +95,7 @@ async def _ask_simulator(endpoints: Endpoints) -> _SimulatorClock:
             session.post(url, data=b'{"type":"clock"}') as answer,
         ):
             shown = msgspec.json.decode(await answer.read(), type=_SimulatorClock)
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError, msgspec.MsgspecError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
         raise Retryable(f"{url}: no exchange simulator answers: {error}; start it, or correct its URL") from error
     if not shown.speed > 0.0:
         raise Retryable(f"{url}: speed: {shown.speed}; no exchange simulator has it")

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from msgspec.structs import replace
-from venue_feed_kit import NETWORK, T0, VENUE, Scene, candle, context, hour, meta, minute
+from venue_feed_kit import NETWORK, T0, VENUE, Scene, candle, hour, meta, minute
 
 from live.feed_client import subscription
 from live.venue_feed.health import StreamId
@@ -152,7 +152,7 @@ def test_an_audit_finds_values_that_the_stream_left_out() -> None:
     scene.go_to(minute(1))
     scene.push(candle(minute(1), volume=0.1))
     scene.bars += [candle(T0, 109.0, 9.0), candle(minute(1), volume=0.1)]
-    scene.core._asks["BTC", "1m"].audit_s = scene.now_s
+    scene.core.asks["BTC", "1m"].audit_s = scene.now_s
     scene.turn()
     scene.read()
     assert [bar.close for bar in scene.of(BarRevised)] == [109.0]

@@ -2,14 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,15 @@ from venue_feed_kit import T0
 
 from live.feed import main
 from live.feed_client import connect, subscription
-from live.feed_protocol import FeedBroken, encode
+from live.feed_server import ConnectionLimits
+from live.feed_protocol import encode
 from live.lane_feed import socket_path
 from live.venue_feed.clock import VenueClock
-from live.venue_feed.service import FeedService, Reporter
+from live.venue_feed.service import Reporter
 from live.venue_feed.venue_clock import ClockReading, better, check_clock
-from mei_pipeline.errors import ConfigError, Retryable
-from mei_pipeline.execution.events import BarClosed, CaughtUp, StepClosed
-from mei_pipeline.hyperliquid.inbox import Arrived, Lost, RefusedStream, Unreadable
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.execution.events import StepClosed
+from mei_pipeline.hyperliquid.inbox import Lost, RefusedStream, Unreadable
 from mei_pipeline.hyperliquid.simulator.loading import load_lake
 from mei_pipeline.settings import CHECKOUT, Settings
 
@@ -53,7 +53,7 @@ def started(*command: str, home: Path) -> Generator[subprocess.Popen[str]]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.communicate(timeout=20)
 
 
 def test_a_feed_process_serves_a_simulator_process(mei_settings: Settings) -> None:
@@ -62,7 +62,7 @@ def test_a_feed_process_serves_a_simulator_process(mei_settings: Settings) -> No
     start_ms = START_MS + 200 * HOUR_MS
     simulator = ("mei_pipeline.hyperliquid.simulator", "--port", "0", "--venue", VENUE, "--speed", "7200")
     with started(*simulator, "--from", "2025-01-09T07:30Z", home=home) as venue:
-        url = next(word for line in venue.stdout for word in line.split() if word.startswith("http://")).rstrip(",;.")
+        url = next(found[0] for line in venue.stdout if (found := re.findall(r"http://[\d.]+:\d+", line)))
         command = ("live.feed", "--network", "simulator", "--venue", VENUE, "--simulator-url", url)
         with started(*command, home=home) as feed:
             assert "consumers can connect" in feed.stdout.readline()
@@ -87,8 +87,8 @@ def test_a_feed_process_serves_a_simulator_process(mei_settings: Settings) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (("--network", "moon"), 2, "allowed: mainnet, testnet, simulator"),
-        (("--network", "simulator", "--simulator-url", "http://example.com:1"), 2, "simulator URL"),
+        (("--network", "moon"), 2, "allowed are mainnet, testnet and simulator"),
+        (("--network", "simulator", "--simulator-url", "http://example.com:1"), 2, "an address on this machine"),
         (("--network", "mainnet", "--simulator-url", "http://127.0.0.1:1"), 2, "leave the option out"),
         (
             ("--network", "simulator", "--simulator-url", "http://127.0.0.1:1", "--patience", "0"),
@@ -147,9 +147,9 @@ def test_a_consumer_that_stops_reading_is_told_so_and_others_go_on(mei_settings:
     start_ms = loaded.start_ms // HOUR_MS * HOUR_MS
 
     async def scenario() -> tuple[bytes, int]:
-        async with running_chain(tmp_path, loaded, VENUE, 7200.0) as chain:
-            service: FeedService = chain.service
-            service.server._limits = type(service.server._limits)(queue_bytes=50_000)
+        limits = ConnectionLimits(queue_bytes=50_000)
+        async with running_chain(tmp_path, loaded, VENUE, 7200.0, limits=limits) as chain:
+            service = chain.service
             idle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             idle.connect(str(chain.path))
@@ -163,10 +163,8 @@ def test_a_consumer_that_stops_reading_is_told_so_and_others_go_on(mei_settings:
                     lambda event: isinstance(event, StepClosed) and event.step_ms >= start_ms + 4 * HOUR_MS,
                 )
             )
-            while not service.core.streams:
-                await asyncio.sleep(0.01)
-            slow = service.core.streams[0]
             events = await reading
+            slow = service.core.streams[0]
             for _ in range(4000):
                 slow.add_news(events[-1])
             del slow

@@ -141,7 +141,7 @@ def test_steps_are_the_grid_and_bars_are_right_or_marked(script: Script) -> None
 def test_after_the_next_comparison_every_bar_is_right_or_marked(script: Script) -> None:
     scene = play(script)
     scene.answering = True
-    for state in scene.core._asks.values():
+    for state in scene.core.asks.values():
         state.audit_s = state.next_s = 0.0
     scene.core.tracks["BTC", "1m"].checked_ms = T0
     for _ in range(40):

@@ -10,7 +10,7 @@ from typing import Any
 
 from live.feed_client import FeedClient, connect
 from live.feed_protocol import Subscribe
-from live.feed_server import listen
+from live.feed_server import ConnectionLimits, listen
 from live.venue_feed.service import FeedService, start_service
 from mei_pipeline.execution.events import FeedEvent
 from mei_pipeline.hyperliquid.budget import RateBudget
@@ -52,6 +52,7 @@ async def running_chain(
     speed: float,
     plan: FaultPlan = NO_FAULTS,
     options: SimulatorOptions | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> AsyncGenerator[Chain]:
     """Start a simulator and the feed of its venue."""
     clock = VirtualClock(loaded.start_ms, speed)
@@ -61,7 +62,7 @@ async def running_chain(
         budget = RateBudget(folder / "budget", per_minute=WEIGHT)
         with listen(folder / "feed") as listener:
             async with InfoClient(endpoints, budget) as client:
-                service = await start_service(endpoints, venue, client, listener, report=said.append)
+                service = await start_service(endpoints, venue, client, listener, report=said.append, limits=limits)
                 task = asyncio.create_task(service.run())
                 try:
                     yield Chain(service, folder / "feed", url, clock, said)
