@@ -19,8 +19,8 @@ from venue_feed_kit import T0
 
 from live.feed import main
 from live.feed_client import connect, subscription
-from live.feed_server import ConnectionLimits
 from live.feed_protocol import encode
+from live.feed_server import ConnectionLimits
 from live.lane_feed import socket_path
 from live.venue_feed.clock import VenueClock
 from live.venue_feed.service import Reporter
