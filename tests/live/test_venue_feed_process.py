@@ -87,8 +87,8 @@ def test_a_feed_process_serves_a_simulator_process(mei_settings: Settings) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (("--network", "moon"), 2, "allowed are mainnet, testnet and simulator"),
-        (("--network", "simulator", "--simulator-url", "http://example.com:1"), 2, "an address on this machine"),
+        (("--network", "moon"), 2, "allowed: mainnet, testnet, simulator"),
+        (("--network", "simulator", "--simulator-url", "http://example.com:1"), 2, "not an address of this machine"),
         (("--network", "mainnet", "--simulator-url", "http://127.0.0.1:1"), 2, "leave the option out"),
         (
             ("--network", "simulator", "--simulator-url", "http://127.0.0.1:1", "--patience", "0"),

@@ -100,6 +100,9 @@ _Seconds = Annotated[
     Field(gt=0, le=86_400),
     WithJsonSchema({"type": "number", "x-allowed": "a number of seconds above 0 up to 86400"}),
 ]
+_Chance = Annotated[
+    float | int, Field(gt=0, le=1), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
+]
 
 
 class FaultRule(FileModel):
@@ -123,12 +126,7 @@ class FaultRule(FileModel):
     """Number of the event that has the fault, counted from 1."""
     every: _Count | None = None
     """Every such event has the fault: 50 for the 50th, the 100th and so on."""
-    chance: (
-        Annotated[
-            float | int, Field(gt=0, le=1), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
-        ]
-        | None
-    ) = None
+    chance: _Chance | None = None
     """Probability that an event has the fault."""
     for_s: _Seconds | None = None
     """Time for which the fault lasts once it occurred."""
@@ -199,13 +197,12 @@ def read_fault_plan(path: Path, symbols: Collection[str] | None = None) -> Fault
         ConfigError: The file breaks a rule or names a symbol that the market lacks; one line per error.
     """
     document = read_document(path, FaultPlan)
-    known = {rule.symbol for rule in document.model.faults} - {None} if symbols is None else symbols
     problems = [
         document.problem(
-            ("faults", index, "symbol"), f"{rule.symbol!r} is not a symbol of the market; one of {', '.join(known)}"
+            ("faults", index, "symbol"), f"{rule.symbol!r} is not a symbol of the market; one of {', '.join(symbols)}"
         )
         for index, rule in enumerate(document.model.faults)
-        if rule.symbol is not None and rule.symbol not in known
+        if symbols is not None and rule.symbol is not None and rule.symbol not in symbols
     ]
     if problems:
         raise ConfigError(report(problems))
