@@ -60,7 +60,7 @@ class FeedWork:
 
 @dataclass
 class FeedCore:
-    """State of the feed; see `steps.VenueMarket`.
+    """State of the feed; see `steps.KnownMarket`.
 
     Attributes:
         clock: The venue's clock.

@@ -37,7 +37,7 @@ _POLL_S = 0.1  # a step that closes at the end of its grace period is late only 
 _REVISABLE = 300
 
 
-class VenueMarket(Protocol):
+class KnownMarket(Protocol):
     """Knowledge of the venue that all subscriptions share."""
 
     clock: VenueClock
@@ -74,7 +74,7 @@ class StepStream:
 
     realtime = True
 
-    def __init__(self, market: VenueMarket, wanted: CheckedSubscription) -> None:
+    def __init__(self, market: KnownMarket, wanted: CheckedSubscription) -> None:
         """Begin at the first step."""
         self.wanted = wanted
         self.next_ms = wanted.from_ms
