@@ -120,7 +120,7 @@ def test_what_a_consumer_gets_under_faults_is_right_or_marked(tmp_path: Path, mo
 
     events, early, late, chain = run(scenario(), SOAK_S + 60.0)
     counts = check(events, loaded, from_ms)
-    print(f"{SOAK_S:g} s: {counts}; descriptors, KiB, tasks: {early} → {late}; {len(chain.said)} reports")  # for -rP
+    print(f"{SOAK_S:g} s: {counts}; descriptors, KiB, tasks: {early} → {late}; {len(chain.said)} reports")  # noqa: T201 - the figures, with -rP
     assert counts["right"] > 0.5 * sum(counts.values()), (counts, early, late, chain.said[-20:])
     assert late[0] <= early[0] + 20  # connections that come and go
     assert late[1] <= early[1] * 1.25 + 20_000
