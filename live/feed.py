@@ -15,7 +15,7 @@ from live.venue_feed.service import START_PATIENCE_S, start_service
 from mei_pipeline import streams
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.files import locked
-from mei_pipeline.hyperliquid.budget import PER_MINUTE, RateBudget
+from mei_pipeline.hyperliquid.budget import PER_MINUTE, RateBudget, budget_path
 from mei_pipeline.hyperliquid.client import InfoClient
 from mei_pipeline.hyperliquid.network import Endpoints, endpoints_of
 from mei_pipeline.settings import Settings, read_settings
@@ -46,9 +46,9 @@ async def serve(
         if task is not None:
             loop.add_signal_handler(number, task.cancel)
     simulated = endpoints.network == "simulator"
-    budget = RateBudget(
-        settings.feeds / f"{endpoints.network}.budget", per_minute=_SIMULATOR_WEIGHT if simulated else PER_MINUTE
-    )
+    # Beside the compiled kernels: the venue counts by address, whatever home a process has.
+    path = budget_path(settings.cache, endpoints.network)
+    budget = RateBudget(path, per_minute=_SIMULATOR_WEIGHT if simulated else PER_MINUTE)
     with contextlib.suppress(asyncio.CancelledError):
         async with InfoClient(endpoints, budget) as client:
             service = await start_service(endpoints, venue, client, listener, report=report, patience_s=patience_s)
