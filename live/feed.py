@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -56,6 +57,17 @@ async def serve(
             await service.run()
 
 
+def _make_own(folder: Path) -> None:
+    """Make the folder of a socket; that of another user is refused, because lanes trust what the socket says.
+
+    Raises:
+        ConfigError: Another user owns the folder.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ConfigError(f"{folder}: another user owns it; remove it, or set --socket")
+
+
 @click.command()
 @click.option("--network", required=True, help="Network: mainnet, testnet or simulator.")
 @click.option("--simulator-url", help="URL of the exchange simulator.  [default: http://127.0.0.1:3001]")
@@ -74,7 +86,9 @@ def main(network: str, simulator_url: str | None, venue: str, path: Path | None,
         if simulator_url is not None and network != "simulator":
             raise ConfigError(f"--simulator-url: the network {network} has its own address; leave the option out")
         settings = read_settings()
-        path = path or socket_path(settings, venue, network)
+        if path is None:
+            path = socket_path(settings, venue, network)
+            _make_own(path.parent)
         settings.feeds.mkdir(parents=True, exist_ok=True)
         lock = settings.feeds / f"{venue}.{network}.lock"
         with locked(lock, f"feed of {venue} on {network}"), listen(path) as listener:

@@ -178,14 +178,13 @@ def _follow(client: FeedClient, url: str, pid: int, seconds: int, progress: Prog
 @contextmanager
 def _process(command: Sequence[str], home: Settings, **pipes: Any) -> Generator["subprocess.Popen[str]"]:
     environment = child_environment(home) | {"MEI_HOME": str(home.home)}
-    process = subprocess.Popen(  # noqa: S603 - modules of this checkout
+    with subprocess.Popen(  # noqa: S603 - modules of this checkout
         [sys.executable, "-m", *command], cwd=CHECKOUT, env=environment, text=True, **pipes
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 @contextmanager

@@ -4,6 +4,9 @@ A replay of the lake is started for its lane, in a process of its own. The feed 
 (`python -m live.feed`) and serves all lanes of the machine.
 """
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +19,9 @@ from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.execution.events import FeedEvent
 from mei_pipeline.settings import Settings
+
+LONGEST_SOCKET_PATH = 107
+"""Longest path of a Unix socket on Linux, in bytes."""
 
 
 class Feed(Protocol):
@@ -61,8 +67,15 @@ def network_of(lane: str, lane_config: LaneConfig, feed: str) -> str:
 
 
 def socket_path(settings: Settings, venue: str, network: str) -> Path:
-    """Return the Unix socket at which the feed of a venue and network listens, for all lanes of the home."""
-    return settings.feeds / f"{venue}.{network}"
+    """Return the Unix socket at which the feed of a venue and network listens, for all lanes of the home.
+
+    It lies in `feeds/` of the home, or in a folder for temporary files if the path of the home is too long for that.
+    """
+    path = settings.feeds / f"{venue}.{network}"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    home = hashlib.sha256(os.fsencode(settings.feeds.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"mei-{os.getuid()}" / f"{home}.{venue}.{network}"
 
 
 def venue_opener(settings: Settings) -> OpenFeed:

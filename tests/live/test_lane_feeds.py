@@ -107,6 +107,24 @@ def test_a_missing_feed_is_waited_for(lane_home: Settings) -> None:
     assert "python -m live.feed" in alerts[0]
 
 
+def test_a_home_with_a_long_path_has_its_socket_elsewhere(tmp_path: Path) -> None:
+    near, far = (Settings(home=tmp_path / name, config=tmp_path) for name in ("a", "b" * 120))
+    assert socket_path(near, "v", "mainnet") == near.feeds / "v.mainnet"
+    found = socket_path(far, "v", "mainnet")
+    assert len(str(found)) <= 107
+    assert found == socket_path(far, "v", "mainnet") != socket_path(far, "v", "testnet")
+    with listen_in(found):
+        assert found.exists()
+
+
+@contextmanager
+def listen_in(path: Path) -> Generator[None]:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with listen(path):
+        yield
+    path.unlink()
+
+
 def test_commits_to_a_feed_of_a_venue_wait_for_the_disk() -> None:
     assert LaneOptions("a", speed=inf).is_durable is False
     assert LaneOptions("a", speed=1.0).is_durable is True
