@@ -1,0 +1,1 @@
+"""Simulator of Hyperliquid on loopback: REST and WebSocket, a virtual clock, and faults."""
