@@ -113,7 +113,9 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     verdict under the present policy. Only paper lanes move, and only if they did not move since the proposal. Running
     the step again changes nothing. Its version is the hash of all pointers.
     """
-    settings, config = run_context.read_all()
+    settings, config = run_context.read_lanes()  # a wrong sweep file stops no hand-over
+    for problem in config.unusable.values():
+        context.log.warning(problem)
     registry = open_home_registry(settings)
     outcomes = promote_proposals(
         registry,

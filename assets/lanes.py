@@ -15,6 +15,7 @@ from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import ExecutorStatus, is_acknowledged, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
+from mei_pipeline.settings import read_settings
 
 GROUP = "lanes"
 OWNERS = ("team:trading",)
@@ -78,7 +79,7 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
         description="The executor has the config and generation of the registry's pointer in force.",
     )
     def check() -> dg.AssetCheckResult:
-        settings, _ = run_context.read_all()
+        settings = read_settings()
         pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
         passed, words = check_acknowledgement(pointer, status, run_context.now_ms())

@@ -8,6 +8,7 @@ from assets.deploy import GROUP, promoted
 from assets.metadata import Result, artefact_metadata, declared, materialized, records
 from assets.run_lock import plan_of
 from mei_pipeline.report.write import unnamed, write_report
+from mei_pipeline.settings import read_settings
 
 OWNERS = ("team:research",)
 FILES = {"report.md": pl.String(), "report.html": pl.String()}
@@ -39,7 +40,7 @@ def night_report(context: dg.AssetExecutionContext) -> Result:
     `report.html` is one page with plots that needs no network. `report.md` is the same without plots; `mei report
     --latest` prints it. A run that accepts no candidate has a report as well, with the reasons.
     """
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     plan = plan_of(settings, context)
     written = write_report(settings, plan, run_context.now_ms())
     text = written.markdown.read_text()

@@ -24,6 +24,7 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.registry.home import check_registry
 from mei_pipeline.selection.walk_forward import check_folds
+from mei_pipeline.settings import read_settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.svg import value_text
@@ -144,7 +145,7 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
     Columns are computed once from the interval's anchor on, with the same recursive steps that an executor takes bar by
     bar. The sweep maps them into memory, so a million combos read the same few columns.
     """
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     plan = plan_of(settings, context)
     bars = load_night_bars(settings, plan)
     built = build_night_features(settings, plan, bars, progress)

@@ -25,6 +25,7 @@ from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, 
 from mei_pipeline.selection.plots import equity_plot, fold_plot, logit_plot, selection_bias_plot
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.walk_forward import WalkForwardResult
+from mei_pipeline.settings import read_settings
 
 GROUP = "selection"
 OWNERS = ("team:research",)
@@ -146,7 +147,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
 
     The candidate of a rank is the combo with that rank on all days of the search. The holdout ranks nothing.
     """
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     plan = plan_of(settings, context)
     chosen = select_candidates(settings, plan)
     frame = candidates_frame(chosen)
@@ -194,7 +195,7 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     correct for selection bias: the probability of backtest overfitting, the deflated Sharpe ratio with all trials of
     these days in the registry, and SPA tests. A run that rejects all candidates succeeds.
     """
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     plan = plan_of(settings, context)
     results = judge_candidates(settings, plan, open_home_registry(settings), run_context.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"

@@ -10,12 +10,13 @@ from assets.jobs import HAND_OVER
 from assets.lane_reports import check_event, fingerprint, read_curve, report_event
 from assets.lanes import CHECK, check_acknowledgement
 from assets.run_processes import close_dead_runs
+from mei_pipeline.config.load import LaneConfigs
 from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.execution.journal.curve import EquityCurve
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import drift, read_status
 from mei_pipeline.registry.store import lane_pointer
-from mei_pipeline.settings import Settings
+from mei_pipeline.settings import Settings, read_settings
 
 LANE, TRANSITION = "mei/lane", "mei/transition"
 _LOOK_EVERY_S = 30
@@ -33,9 +34,7 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 )
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Report each changed status file as an event on the lane's asset; the cursor has the last reported states."""
-    settings, config = run_context.read_lanes()
-    for problem in config.unusable.values():
-        context.log.warning(problem)
+    settings, config = _read_lanes(context)
     registry = open_home_registry(settings)
     seen: dict[str, str] = json.loads(context.cursor or "{}")
     events: list[Event] = []
@@ -68,7 +67,7 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 )
 def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Launch one run per lane with outdated files, and further runs while they stay outdated."""
-    settings, config = run_context.read_all()
+    settings, config = _read_lanes(context)
     registry = open_home_registry(settings)
     requests: list[dg.RunRequest] = []
     waiting: list[str] = []
@@ -85,6 +84,14 @@ def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     if requests:
         return dg.SensorResult(run_requests=requests)
     return dg.SkipReason("; ".join(waiting) or "the files of every lane match the registry")
+
+
+def _read_lanes(context: dg.SensorEvaluationContext) -> tuple[Settings, LaneConfigs]:
+    """Return settings and lanes, and log the lanes whose files are invalid; the others go on."""
+    settings, config = run_context.read_lanes()
+    for problem in config.unusable.values():
+        context.log.warning(problem)
+    return settings, config
 
 
 def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_s: float) -> dg.RunRequest | None:
@@ -112,7 +119,7 @@ def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     """Write the alert of a failed run."""
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     failures = list(context.get_step_failure_events())
     message = context.failure_event.message or "the run failed without a message"
     path = write_alert(settings, context.dagster_run, failures, message, run_context.now_ms())
@@ -127,7 +134,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
 )
 def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Close runs that would stay in progress without end and block later nightly runs."""
-    settings, _ = run_context.read_all()
+    settings = read_settings()
     closed = close_dead_runs(settings, context.instance, run_context.now_ms())
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
 

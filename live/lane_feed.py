@@ -1,12 +1,19 @@
-"""The feed of a lane, as its session uses it: events to read, and an acknowledgement of those that are processed."""
+"""The feed of a lane, as its session uses it: events to read, and an acknowledgement of those that are processed.
+
+A replay of the lake is started for its lane, in a process of its own. The feed of a venue runs by itself
+(`python -m live.feed`) and serves all lanes of the machine.
+"""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from live.feed_client import connect
-from live.feed_protocol import Subscribe
-from live.replay_feed import Span, start_replay_feed, stop_replay_feed
+from live.feed_protocol import FeedBroken, Subscribe
+from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
+from mei_pipeline.config.models import LaneConfig
+from mei_pipeline.errors import ConfigError
 from mei_pipeline.execution.events import FeedEvent
 from mei_pipeline.settings import Settings
 
@@ -30,6 +37,50 @@ class Feed(Protocol):
 
 OpenFeed = Callable[[Subscribe], AbstractContextManager[Feed]]
 """Subscribes to market data; leaving the context ends the subscription."""
+
+
+def network_of(lane: str, lane_config: LaneConfig, feed: str) -> str:
+    """Return the network of the market data of a lane, which is never guessed.
+
+    Args:
+        lane: Name of the lane.
+        lane_config: Its file.
+        feed: Kind of the feed: `replay`, `simulator` or `hyperliquid`.
+
+    Raises:
+        ConfigError: The lane's file names no network, and the feed needs one, or it names one for another feed.
+    """
+    named = lane_config.network
+    if feed == "hyperliquid":
+        if named is None:
+            raise ConfigError(f"lanes/{lane}.yaml: network: missing; the feed {feed} needs mainnet or testnet")
+        return named
+    if named is not None:
+        raise ConfigError(f"lanes/{lane}.yaml: network: {named}, but the feed {feed} has none; remove the key")
+    return NETWORK if feed == "replay" else feed
+
+
+def socket_path(settings: Settings, venue: str, network: str) -> Path:
+    """Return the Unix socket at which the feed of a venue and network listens, for all lanes of the home."""
+    return settings.feeds / f"{venue}.{network}"
+
+
+def venue_opener(settings: Settings) -> OpenFeed:
+    """Return the function that subscribes to the running feed of a venue."""
+
+    @contextmanager
+    def open_feed(wanted: Subscribe) -> Generator[Feed]:
+        path = socket_path(settings, wanted.venue, wanted.network)
+        try:
+            client = connect(path, wanted)
+        except FeedBroken as error:
+            raise FeedBroken(f"{error}: `python -m live.feed --network {wanted.network}`") from error
+        try:
+            yield client
+        finally:
+            client.close()
+
+    return open_feed
 
 
 def replay_opener(settings: Settings, speed: float, to_ms: int | None) -> OpenFeed:

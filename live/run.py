@@ -1,4 +1,4 @@
-"""`python -m live.run --lane NAME --feed replay`: run a lane until its feed ends or it is stopped.
+"""`python -m live.run --lane NAME`: run a lane until its feed ends or it is stopped.
 
 SIGTERM or Ctrl-C stops the lane after the step in progress; a second one ends the process at once. Either way the
 journal holds every fact, and the next start goes on from there.
@@ -10,16 +10,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from types import FrameType
+from typing import get_args
 
 import click
 
+from live.lane_files import read_lane_config
 from live.misbehaviour import parse_misbehaviour
 from live.replay_feed import Speed, Time
 from live.running import LaneOptions, Watch
 from live.session import run_lane
 from mei_pipeline import streams
-from mei_pipeline.errors import MeiError
+from mei_pipeline.config.models import FeedKind
+from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.failures import failure_of
 from mei_pipeline.log import stderr_log
@@ -32,36 +36,44 @@ _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 @click.command()
 @click.option("--lane", required=True, help="Lane to run; its file is lanes/NAME.yaml of the configuration.")
 @click.option(
-    "--feed", type=click.Choice(["replay"]), required=True, help="Market data: replay serves the bars of the lake."
+    "--feed",
+    type=click.Choice(get_args(FeedKind)),
+    help="Market data: replay serves the bars of the lake; simulator and hyperliquid are served by `python -m "
+    "live.feed`.  [default: that of the lane's file]",
 )
+@click.option("--speed", type=Speed(), help="Market seconds per second of a replay, or max.  [default: max]")
 @click.option(
-    "--speed", type=Speed(), default="max", show_default=True, help="Market seconds per second of a replay, or max."
+    "--from", "from_ms", type=Time(), help="First step of a new lane on a replay or the simulator, as ISO time."
 )
-@click.option("--from", "from_ms", type=Time(), help="First step of a new lane on a replay, as ISO time.")
-@click.option("--to", "to_ms", type=Time(), help="End of the replay, as ISO time.  [default: end of the lake]")
+@click.option("--to", "to_ms", type=Time(), help="End of a replay, as ISO time.  [default: end of the lake]")
 @click.option("--misbehave", help="Faults of the paper broker, such as partial=0.2,late=0.1,seed=7.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def command(
     watch: Watch,
     lane: str,
-    feed: str,
-    speed: float,
+    feed: str | None,
+    speed: float | None,
     from_ms: int | None,
     to_ms: int | None,
     misbehave: str | None,
     as_json: bool,
 ) -> None:
     """Run a lane of the home (MEI_HOME) until its feed ends, or until SIGTERM or Ctrl-C."""
+    settings = read_settings()
+    chosen = feed or read_lane_config(settings, lane).feed
+    named = {"--to": to_ms, "--speed": speed, "--from": from_ms if chosen == "hyperliquid" else None}
+    if chosen != "replay" and (wrong := [name for name, value in named.items() if value is not None]):
+        raise ConfigError(f"{wrong[0]}: the feed {chosen} has a time of its own; leave the option out")
     options = LaneOptions(
         lane=lane,
-        feed=feed,
-        speed=speed,
+        feed=chosen,
+        speed=inf if speed is None else speed,
         from_ms=from_ms,
         to_ms=to_ms,
         misbehaviour=None if misbehave is None else parse_misbehaviour(misbehave),
     )
-    result = run_lane(read_settings(), options, watch)
+    result = run_lane(settings, options, watch)
     if as_json:
         _print_json({"lane": lane, "reason": result.reason, "steps": result.steps, "state": result.state})
     else:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 
 from live.lane import CHECKPOINT_EVENTS, LaneProcess, Warmup
 from live.lane_feed import OpenFeed
@@ -35,12 +36,12 @@ class LaneOptions:
 
     Attributes:
         lane: Name of the lane.
-        feed: Kind of the feed.
+        feed: Kind of the feed: `replay`, `simulator` or `hyperliquid`.
         speed: Seconds of the market per second for a replay; infinite for as fast as possible.
         from_ms: Open time of the first step of a new lane on a replay; None for `REPLAY_DAYS` before the lake's end.
         to_ms: End of the replay; None for the end of the lake.
         misbehaviour: Faults of the paper broker; None for none.
-        durable: True to wait for the disk at every commit; None chooses: False only at the speed `max`.
+        durable: True to wait for the disk at every commit; None chooses (`is_durable`).
         checkpoint_events: Number of events between two checkpoints.
     """
 
@@ -52,6 +53,11 @@ class LaneOptions:
     misbehaviour: Misbehaviour | None = None
     durable: bool | None = None
     checkpoint_events: int = CHECKPOINT_EVENTS
+
+    @property
+    def is_durable(self) -> bool:
+        """True if every commit waits for the disk, as it does by default but for a replay at the speed `max`."""
+        return (self.feed != "replay" or self.speed < inf) if self.durable is None else self.durable
 
 
 @dataclass

@@ -6,16 +6,14 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
 
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane import LaneProcess, describe, with_market
-from live.lane_feed import Feed, OpenFeed, replay_opener
+from live.lane_feed import Feed, OpenFeed, network_of, replay_opener, venue_opener
 from live.lane_files import offered_config, read_lane_config
 from live.misbehaviour import make_paper_broker
-from live.replay_feed import NETWORK
 from live.running import FIRST_PAUSE_S, LaneOptions, Run, Running, Watch, make_warmup, now_ms, running_of
 from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake
@@ -93,8 +91,10 @@ def run_lane(settings: Settings, options: LaneOptions, watch: Watch, open_feed: 
 
 
 def default_feed(settings: Settings, options: LaneOptions) -> OpenFeed:
-    """Return the function that starts the feed which the options name."""
-    return replay_opener(settings, options.speed, options.to_ms)
+    """Return the function that subscribes to the feed which the options name."""
+    if options.feed == "replay":
+        return replay_opener(settings, options.speed, options.to_ms)
+    return venue_opener(settings)
 
 
 def _is_stopped_during(pause_s: float, watch: Watch) -> bool:
@@ -110,10 +110,11 @@ def read_paper_lane(settings: Settings, options: LaneOptions) -> LaneConfig:
     """Read the configuration of a lane that has a broker.
 
     Raises:
-        ConfigError: The lane has no file, or the file is invalid.
+        ConfigError: The lane has no file, the file is invalid, or it lacks the network of the feed.
         Refused: No broker of this version trades its mode.
     """
     config = read_lane_config(settings, options.lane)
+    network_of(options.lane, config, options.feed)
     if config.mode != "paper":
         raise Refused(
             f"lane {options.lane}: mode {config.mode} has no broker in this version; only paper lanes can run"
@@ -170,7 +171,7 @@ def recover_lane(run: Run, journal: Journal) -> LaneProcess:
         warm=warm,
         start_ms=_start_ms(run, setup) if state.next_step_ms is None else 0,
         alert=watch.alert,
-        durable=options.speed < inf if options.durable is None else options.durable,
+        durable=options.is_durable,
         fault_hook=watch.fault_hook,
         checkpoint_events=options.checkpoint_events,
     )
@@ -227,6 +228,8 @@ def _start_ms(run: Run, setup: LaneSetup) -> int:
         return from_ms
     lake = Lake(run.settings.lake)
     end_ms = last_bar_ms(extents_ms(lake, plan.resolved.venue, plan.intervals, plan.symbols))
+    if run.options.feed != "replay":
+        return (end_ms - offer.anchor_ms) // main_ms * main_ms + offer.anchor_ms
     start_ms = (end_ms - REPLAY_DAYS * DAY_MS) // DAY_MS * DAY_MS
     return max(start_ms, -(-(offer.anchor_ms + main_ms) // DAY_MS) * DAY_MS)
 
@@ -250,10 +253,10 @@ def _follow(lane: LaneProcess, running: Running) -> str:
     lane.commit(batch=True)
     reason = ""
     while not reason:
-        wanted = _subscription(lane)
+        wanted = _subscription(lane, run)
         with run.open_feed(wanted) as feed:
             try:
-                while not run.watch.stopping and _covers(wanted, lane):
+                while not run.watch.stopping and _covers(wanted, lane, run):
                     _take_arrivals(lane, feed, wanted, running)
             except FeedEnded as error:
                 reason = str(error)
@@ -269,9 +272,9 @@ def _config_ids(lane: LaneProcess) -> tuple[str, ...]:
     return tuple(book.config_id for book in lane.state.books)
 
 
-def _covers(wanted: Subscribe, lane: LaneProcess) -> bool:
+def _covers(wanted: Subscribe, lane: LaneProcess, run: Run) -> bool:
     """Return whether a subscription has the symbols and intervals of all books; a new book may need others."""
-    now = _subscription(lane)
+    now = _subscription(lane, run)
     return set(now.symbols) <= set(wanted.symbols) and set(now.intervals) <= set(wanted.intervals)
 
 
@@ -299,7 +302,7 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: Ru
             running.report(lane)
             if running.run.watch.stopping:
                 return
-            if _config_ids(lane) != ids and not _covers(wanted, lane):
+            if _config_ids(lane) != ids and not _covers(wanted, lane, running.run):
                 return
     if reads_files:
         running.take_holds(lane)
@@ -313,7 +316,7 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: Ru
     feed.ack()
 
 
-def _subscription(lane: LaneProcess) -> Subscribe:
+def _subscription(lane: LaneProcess, run: Run) -> Subscribe:
     """Return the subscription to the market data of a lane's books, from the end of the last step on."""
     state = lane.state
     from_ms = state.next_step_ms
@@ -322,4 +325,5 @@ def _subscription(lane: LaneProcess) -> Subscribe:
     plans = [book.step.plan for book in state.books]
     symbols = sorted({symbol for plan in plans for symbol in plan.symbols})
     intervals = list(dict.fromkeys(interval for plan in plans for interval in plan.intervals.read))
-    return subscription(plans[-1].resolved.venue, NETWORK, symbols, intervals, from_ms)
+    network = network_of(run.options.lane, run.lane_config, run.options.feed)
+    return subscription(plans[-1].resolved.venue, network, symbols, intervals, from_ms)

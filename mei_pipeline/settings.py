@@ -108,6 +108,11 @@ class Settings(BaseModel):
         return self.sweeps_at if self.sweeps_at.startswith("s3://") else ""
 
     @property
+    def feeds(self) -> Path:
+        """One socket per running feed of a venue and network."""
+        return self.home / "feeds"
+
+    @property
     def lanes(self) -> Path:
         """One folder per lane: its configs, its pointer and the files of its executor."""
         return self.home / "lanes"

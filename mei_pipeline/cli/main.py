@@ -177,6 +177,7 @@ def main() -> None:
     """Entry point of the command `mei`."""
     interrupts.take()
     streams.watch_stdout()
+    streams.forgive_stderr()
     code = run(sys.argv[1:])
     interrupts.ignore()
     sys.exit(code)

@@ -67,6 +67,7 @@ def compare_trades(
         ConfigError: The days are not UTC midnights inside the lake, or fewer than 16.
         DataError: The lake lacks bars, or the lane traded another config.
     """
+    _check_config(journal, offer.config_id)
     resolved = replace(from_dict(offer.config, offer.config_id), initial_balance_usd=equity_usd)
     lake = Lake(settings.lake)
     bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, offer.anchor_ms, to_ms)
@@ -79,3 +80,10 @@ def compare_trades(
     is_loose = (pl.col("size") == 0.0) & (pl.col("held") == 0.0) & (pl.col("reason") == "funding")
     numbered, trades, _ = split_trades(fills.filter(~is_loose), bars, resolved.strategy)
     return TradeComparison(trades, expected.trades, numbered, expected.fills, fills.filter(is_loose))
+
+
+def _check_config(journal: sqlite3.Connection, config_id: str) -> None:
+    """Raise `DataError` if the lane opened a book of another config: its trades would count as differences."""
+    for (other,) in journal.execute("SELECT config_id FROM config_changes WHERE change = 'opened' ORDER BY time_ms"):
+        if other != config_id:
+            raise DataError(f"journal: the lane traded config {other[:12]}, which is not config {config_id[:12]}")

@@ -4,14 +4,19 @@ Nothing that arrives raises an error but `WrongPayload`: the venue may answer wi
 fields of another type.
 """
 
+import re
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from mei_pipeline.errors import DataError
-from mei_pipeline.hyperliquid.wire import ANSWERS, CHANNELS, Envelope, MarketRequest, SocketCommand, Wire, check_finite
+from mei_pipeline.hyperliquid.numbers import text_of
+from mei_pipeline.hyperliquid.wire import ANSWERS, CHANNELS, Envelope, InfoRequest, SocketCommand, Wire, check_numbers
+from mei_pipeline.text import printable
 
 _EXCERPT = 120
+_PROBLEM = 300
 _Model = TypeVar("_Model")
 _WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -20,7 +25,7 @@ class WrongPayload(DataError):
     """Bytes that are not what the venue documents."""
 
 
-class Message(NamedTuple):
+class VenueMessage(NamedTuple):
     """A message of the venue.
 
     Attributes:
@@ -37,14 +42,23 @@ _answers: dict[type[Wire], msgspec.json.Decoder[Any]] = {
 }
 _channels = {channel: msgspec.json.Decoder(data) for channel, data in CHANNELS.items()}
 _envelope = msgspec.json.Decoder(Envelope)
-_request: msgspec.json.Decoder[MarketRequest] = msgspec.json.Decoder(MarketRequest)
+_request: msgspec.json.Decoder[InfoRequest] = msgspec.json.Decoder(InfoRequest)
 _command: msgspec.json.Decoder[SocketCommand] = msgspec.json.Decoder(SocketCommand)
 _encoder = msgspec.json.Encoder()
 
 
+# msgspec writes a Decimal as `str` does, with an exponent below 1e-6; the venue never writes one. A quotation mark
+# after one of these characters begins a value, because one inside a text follows a backslash.
+_exponent = re.compile(rb'(?<=[:,\[])"(-?\d+(?:\.\d+)?E[+-]\d+)"(?!:)')
+
+
 def encode(message: Any) -> bytes:
-    """Return the JSON of a model, or of a list of models."""
-    return _encoder.encode(message)
+    """Return the JSON of a model, or of a list of models. Numbers are in plain notation, without an exponent."""
+    return _exponent.sub(_plain, _encoder.encode(message))
+
+
+def _plain(found: re.Match[bytes]) -> bytes:
+    return f'"{text_of(Decimal(found[1].decode()))}"'.encode()
 
 
 def decode_answer(request: Wire, body: bytes) -> Any:
@@ -53,10 +67,10 @@ def decode_answer(request: Wire, body: bytes) -> Any:
     Raises:
         WrongPayload: The body is no such answer.
     """
-    return _checked(_decoded(_answers[type(request)], body, f"answer to {_name_of(request)}"))
+    return _decoded(_answers[type(request)], body, f"answer to {_name_of(request)}")
 
 
-def decode_message(text: bytes | str) -> Message:
+def decode_message(text: bytes | str) -> VenueMessage:
     """Return a message of the WebSocket.
 
     Raises:
@@ -65,10 +79,10 @@ def decode_message(text: bytes | str) -> Message:
     envelope = _decoded(_envelope, text, "message")
     decoder = _channels.get(envelope.channel)
     data = None if decoder is None else _decoded(decoder, envelope.data, f"message on channel {envelope.channel}")
-    return Message(envelope.channel, _checked(data))
+    return VenueMessage(envelope.channel, data)
 
 
-def decode_request(body: bytes) -> MarketRequest:
+def decode_request(body: bytes) -> InfoRequest:
     """Return a request to the info endpoint.
 
     Raises:
@@ -92,23 +106,17 @@ def _name_of(request: Wire) -> str:
 
 def _decoded(decoder: msgspec.json.Decoder[_Model], body: Any, what: str) -> _Model:
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
+        check_numbers(value, "$")
     except _WRONG as error:
-        raise WrongPayload(f"Hyperliquid: {what}: {error}: {_excerpt(body)}") from None
-
-
-def _checked(value: Any) -> Any:
-    """Check the numbers of an object of prices by coin; models check their own."""
-    prices = getattr(value, "mids", value)
-    if isinstance(prices, dict):
-        for price in prices.values():
-            try:
-                check_finite(price)
-            except ValueError as error:
-                raise WrongPayload(f"Hyperliquid: prices: {error}") from None
+        problem = str(error)[:_PROBLEM]
+        raise WrongPayload(printable(f"Hyperliquid: {what}: {problem}: {_excerpt(body)}")) from None
     return value
 
 
 def _excerpt(body: Any) -> str:
-    text = body if isinstance(body, str) else bytes(body).decode(errors="backslashreplace")
-    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
+    """Return the beginning of a body on one line."""
+    begin = body[: _EXCERPT + 1] if isinstance(body, str) else bytes(memoryview(body)[: _EXCERPT + 1])
+    text = begin if isinstance(begin, str) else begin.decode(errors="backslashreplace")
+    text = " ".join(text.split())
+    return f"{text[:_EXCERPT]}…" if len(begin) > _EXCERPT else text

@@ -8,10 +8,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING, cast
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, OutcomeUnknown, Refused, Retryable
+
+if TYPE_CHECKING:  # its import takes 0.2 s, and the journal of a lane has errors of SQLite only
+    from sqlalchemy.exc import DBAPIError
 
 _Cause = tuple[type[MeiError], str, str]
 """Class of the error, words before those of the database, and advice."""
@@ -77,7 +79,7 @@ _LOST_AT_COMMIT = ("08", "40003", "57P")
 
 def explain_error(
     shown: str,
-    error: DBAPIError | sqlite3.Error,
+    error: "DBAPIError | sqlite3.Error",
     *,
     file: Path | None = None,
     answers: Callable[[], bool] = lambda: False,
@@ -98,7 +100,7 @@ def explain_error(
     elif state := sqlstate(origin):
         kind, before, advice = _server(state)
     else:
-        ended = isinstance(first, DBAPIError) and first.connection_invalidated
+        ended = not isinstance(first, sqlite3.Error) and first.connection_invalidated
         kind, before, advice = _AWAY if ended or not answers() else _WRONG_URL
     return kind(f"{shown}: {before}{words}; {advice}")
 
@@ -112,7 +114,7 @@ def is_disk_full(path: Path) -> bool:
     return space.f_bavail * space.f_frsize < _LEAST_FREE or (space.f_files > 0 and space.f_favail == 0)
 
 
-def lost_at_commit(error: DBAPIError) -> bool:
+def lost_at_commit(error: "DBAPIError") -> bool:
     """Return True if a commit that raised this error may have taken effect.
 
     An error that the database itself reports means that it did not. SQLite always reports: a failed COMMIT rolls back.
@@ -123,7 +125,7 @@ def lost_at_commit(error: DBAPIError) -> bool:
     return not state or state.startswith(_LOST_AT_COMMIT)
 
 
-def unknown_outcome(shown: str, error: DBAPIError) -> OutcomeUnknown:
+def unknown_outcome(shown: str, error: "DBAPIError") -> OutcomeUnknown:
     """Return MEI's error for a commit whose outcome could not be read back."""
     return OutcomeUnknown(
         f"{shown}: the connection was lost at the commit, which may have taken effect: {_words(error.orig)}; "
@@ -136,18 +138,19 @@ def sqlstate(origin: BaseException | None) -> str:
     return str(getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None) or "")
 
 
-def _first(error: DBAPIError | sqlite3.Error) -> DBAPIError | sqlite3.Error:
+def _first(error: "DBAPIError | sqlite3.Error") -> "DBAPIError | sqlite3.Error":
     """Return the first error of a chain: after some errors SQLite rolls back by itself, and a second rollback fails."""
     first, earlier = error, error.__context__
     while earlier is not None:
-        if isinstance(earlier, DBAPIError | sqlite3.Error):
-            first = earlier
+        # Only SQLAlchemy's errors of drivers have the attribute.
+        if isinstance(earlier, sqlite3.Error) or hasattr(earlier, "connection_invalidated"):
+            first = cast("DBAPIError | sqlite3.Error", earlier)
         earlier = earlier.__context__
     return first
 
 
-def _origin(error: DBAPIError | sqlite3.Error) -> BaseException | None:
-    return error.orig if isinstance(error, DBAPIError) else error
+def _origin(error: "DBAPIError | sqlite3.Error") -> BaseException | None:
+    return error if isinstance(error, sqlite3.Error) else error.orig
 
 
 def _words(origin: BaseException | None) -> str:

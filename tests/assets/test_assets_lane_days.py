@@ -83,3 +83,15 @@ def test_a_backfill_of_all_days_is_one_run_over_those_with_steps(traded: tuple[S
         found = metadata_of(instance, "lane_day")
         assert (found["verdict"].value, found["days"].value, found["steps"].value) == ("equal", 2, 48)
         assert len(instance.get_materialized_partitions(dg.AssetKey("lane_day"))) == 2 * 59
+
+
+@pytest.mark.parametrize("left", [b"", b'{"steps": 2', b"\xff\x00", b"[]", b"{}", b'{"steps": null, "unchecked": ""}'])
+def test_a_day_with_a_damaged_result_is_repeated(traded: tuple[Settings, Configuration], left: bytes) -> None:
+    settings, config = traded
+    folder = settings.lanes / LANE / "days"
+    folder.mkdir()
+    (folder / "2025-01-03.json").write_bytes(b'{"steps": 24, "unchecked": []}')
+    assert partitions_to_repeat(settings, config) == {LANE: ["2025-01-04|paper1"]}
+    (folder / "2025-01-03.json").write_bytes(left)
+    (folder / "2025-01-04.json").write_bytes(b'{"steps": 24, "unchecked": []}')
+    assert partitions_to_repeat(settings, config) == {LANE: ["2025-01-03|paper1"]}

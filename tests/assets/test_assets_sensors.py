@@ -13,7 +13,7 @@ from assets.alerts import resume_command
 from assets.run import new_run_id, run_job
 from assets.schedules import schedules
 from assets.sensors import hand_over, hand_over_run, lane_acks, run_failed
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.files import write_json
 from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.promotion.promote import PromotionRequest, promote
@@ -200,6 +200,28 @@ def test_the_sensor_waits_for_the_hand_over_in_progress(world: World) -> None:
         assert "paper1 has outdated files" in str(told.skip_message)
 
 
+def break_configuration(world: World) -> None:
+    """A sweep and the lane paper2 are wrong; what concerns lane paper1 is right."""
+    folder = world.settings.config
+    for path in (folder / "sweeps" / "wrong.yaml", folder / "lanes" / "paper2.yaml"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no: such key\n")
+
+
+def test_a_wrong_file_stops_no_hand_over_of_another_lane(world: World) -> None:
+    pointer_path(world.settings.lanes, "paper1").unlink()
+    registry = open_registry(world.settings.registry)
+    with graph(world) as (_, instance):
+        break_configuration(world)
+        (request,) = look(hand_over, instance).run_requests or []
+        assert request.tags["mei/lane"] == "paper1"
+        with pytest.raises(Refused, match="lane paper2: has a proposal but no file"):
+            run_job("hand_over", world.settings, world.config, instance)
+        assert drift(registry, world.settings.lanes, "paper1").differences == ()
+        check = told(look(lane_acks, instance))
+    assert check == [("lane/paper1", "AssetCheckEvaluation", False)]
+
+
 def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:
     asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of": "2025-04-11T00:00Z"}}}}
     run_id = new_run_id()
@@ -213,6 +235,7 @@ def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:
 def test_a_failed_run_leaves_an_alert_that_says_how_to_go_on(world: World) -> None:
     with graph(world) as (_, instance):
         run = failed_run(world, instance)
+        break_configuration(world)  # it may be the reason of the failure
         path = world.settings.logs / "alerts" / f"{run.run_id}.json"
         by_command = json.loads(path.read_text())
         path.unlink()

@@ -30,6 +30,13 @@ def slow():
         print("unwinding", flush=True)
         time.sleep(float(sys.argv[2]))
 
+@mei.command()
+def notes():
+    from mei_pipeline.cli import output
+    for number in range(20_000): output.note(f"note {number}")
+    output.fail("the last words")
+    raise SystemExit(3)
+
 real = main.run
 main.run = lambda arguments: real([arguments[0]], mei)
 main.main()
@@ -56,6 +63,14 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_messages_that_nobody_reads_change_neither_the_command_nor_its_exit_code():
+    with start("notes") as process:
+        assert process.stderr.readline() == "note 0\n"
+        process.stderr.close()
+        assert process.stdout.read() == ""
+    assert process.returncode == 3
 
 
 def test_a_closed_standard_output_is_no_error():

@@ -73,6 +73,12 @@ def test_a_plan_is_read_from_a_file(write):
     assert (third.where, third.chance, third.close_code) == ("socket", 0.01, None)
 
 
+def test_a_plan_without_a_market_may_name_any_symbol(write):
+    assert (
+        read_fault_plan(write("faults: [{where: bbo, symbol: DOGE, do: silent, at: 1}]\n")).faults[0].symbol == "DOGE"
+    )
+
+
 def test_a_plan_may_have_no_faults(write):
     assert read_fault_plan(write("faults: []\n")) == NO_FAULTS
     assert FaultSchedule(NO_FAULTS).at(FaultPoint("connect", 0.0)) == ()
@@ -83,7 +89,7 @@ def test_a_plan_may_have_no_faults(write):
     [
         ("{where: sockt, do: drop, at: 1}", "faults[0].where: sockt is not allowed; one of connect, info, clock"),
         ("{where: info, do: explode, at: 1}", "faults[0].do: explode is not allowed; one of drop, half_open, refuse"),
-        ("{where: info, do: 504, at: 1}", "faults[0].do: 504 is not allowed; one of drop, half_open, refuse"),
+        ("{where: info, do: 504, at: 1}", "faults[0].do: '504' is not allowed; one of drop, half_open, refuse"),
         ("{where: info, do: off, at: 1}", "faults[0].do: off is not allowed; one of drop"),
         ("{on: info, where: info, do: drop, at: 1}", "faults[0].on: unknown key; allowed: where, do, symbol"),
         ("{where: info, do: drop}", "faults[0].at: missing; the rule needs at, every or chance"),

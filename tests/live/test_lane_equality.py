@@ -21,6 +21,7 @@ from live.session import run_lane
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
+from mei_pipeline.errors import DataError
 from mei_pipeline.execution.equivalence import TradeComparison, compare_trades
 from mei_pipeline.execution.events import ConfigOffered
 from mei_pipeline.execution.journal.opening import journal_path
@@ -48,10 +49,11 @@ def traded(home: Path, resolved: ResolvedConfig) -> Settings:
     return settings
 
 
-def compare(settings: Settings, offer: ConfigOffered | None = None) -> TradeComparison:
+def compare(settings: Settings, offer: ConfigOffered | None = None, lanes: Path | None = None) -> TradeComparison:
+    """Compare a lane's journal, or a copy of it, with a replay of its config or of another one."""
     config = read_lane_config(settings, LANE)
     offer = offer or offered_config(settings, LANE, config)
-    with closing(connect_read_only(journal_path(settings.lanes, LANE))) as journal:
+    with closing(connect_read_only(journal_path(lanes or settings.lanes, LANE))) as journal:
         return compare_trades(settings, journal, offer, config.equity_usd, FROM_MS, TO_MS)
 
 
@@ -122,13 +124,29 @@ def test_a_payment_outside_the_trades_of_a_lane_is_named(crossed: Settings, tmp_
     assert not compared.equal
 
 
-def test_small_differences_are_caught(crossed: Settings) -> None:
+def test_a_lane_of_another_config_is_not_compared(crossed: Settings, tmp_path: Path) -> None:
+    offer = offered_config(crossed, LANE, read_lane_config(crossed, LANE))
+    other = "f" * 64
+    with pytest.raises(DataError, match=f"traded config {offer.config_id[:12]}, which is not config f{{12}}"):
+        compare(crossed, msgspec.structs.replace(offer, config_id=other))
+    # A second config of the same symbols, as after a promotion.
+    shutil.copytree(crossed.lanes, tmp_path / "lanes")
+    with closing(sqlite3.connect(journal_path(tmp_path / "lanes", LANE))) as connection, connection:
+        connection.execute("INSERT INTO config_changes VALUES (?, ?, 2, 1.0, 'opened', '')", (TO_MS, other))
+    with pytest.raises(DataError, match="traded config ffffffffffff"):
+        compare(crossed, lanes=tmp_path / "lanes")
+
+
+def test_small_differences_are_caught(crossed: Settings, tmp_path: Path) -> None:
     settings = crossed
     offer = offered_config(settings, LANE, read_lane_config(settings, LANE))
     assert compare(settings).equal
     other = config_of("ema_cross", CROSS, "", 5.5)
     dearer = msgspec.structs.replace(offer, config=as_dict(other), config_id=config_id(other))
-    assert not compare(settings, dearer).equal
+    shutil.copytree(settings.lanes, tmp_path / "lanes")
+    with closing(sqlite3.connect(journal_path(tmp_path / "lanes", LANE))) as connection, connection:
+        connection.execute("UPDATE config_changes SET config_id = ?", (dearer.config_id,))
+    assert not compare(settings, dearer, tmp_path / "lanes").equal
 
     lake = Lake(settings.lake)
     fills = compare(settings).lane_fills

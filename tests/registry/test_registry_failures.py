@@ -1,6 +1,8 @@
 """The meaning of databases' errors: by their codes, in whatever language their words are."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Re
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.database import write_transaction
 from mei_pipeline.registry.failures import explain_error, is_disk_full, lost_at_commit
+from mei_pipeline.settings import CHECKOUT
 
 WORDS = "Verbindung wurde unerwartet geschlossen: locked malformed readonly no such table"
 
@@ -183,3 +186,8 @@ def test_a_commit_that_the_database_refuses_is_not_read_back(tmp_path, at):
     with pytest.raises(Retryable, match="nothing was written"):
         kit.judged(registry)
     assert store.list_configs(registry) == ()
+
+
+def test_errors_of_a_journal_need_no_sqlalchemy():
+    code = "import sys, mei_pipeline.execution.journal.failures; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=False).returncode == 0

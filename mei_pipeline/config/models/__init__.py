@@ -1,7 +1,7 @@
 """Models of the config files. Field docstrings appear in the reference page and in `mei config explain`."""
 
 from mei_pipeline.config.fields import MarketValues
-from mei_pipeline.config.models.lane import LaneConfig
+from mei_pipeline.config.models.lane import FeedKind, LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, WindowConfig
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
@@ -12,6 +12,7 @@ __all__ = [
     "AxisList",
     "AxisRange",
     "Compute",
+    "FeedKind",
     "FileSourceConfig",
     "Gates",
     "LaneConfig",

@@ -7,6 +7,7 @@ from pydantic import Field
 from mei_pipeline.config.fields import FileModel, Role, Switch, Venue
 
 LaneMode = Literal["paper", "shadow", "live"]
+FeedKind = Literal["replay", "simulator", "hyperliquid"]
 
 
 class LaneConfig(FileModel):
@@ -26,5 +27,10 @@ class LaneConfig(FileModel):
     warmup: Literal["exact", "approximate"] = "exact"
     """How features start: `exact` refuses a lake without the bars since the anchor of the config's evidence,
     `approximate` starts at the first bar that the lake has."""
+    feed: FeedKind = "replay"
+    """Market data of the lane: `replay` serves the bars of the lake, `simulator` and `hyperliquid` are served by
+    `python -m live.feed`."""
+    network: Literal["mainnet", "testnet"] | None = None
+    """Network of the feed `hyperliquid`, which must be named; other feeds have none."""
     max_late_ms: Annotated[int, Field(ge=0)] = 10_000
     """Delay of a step after the end of the feed's grace period above which the lane opens nothing at that step."""

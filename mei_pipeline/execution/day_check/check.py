@@ -94,7 +94,7 @@ def result_path(settings: Settings, lane: str, day_ms: int) -> Path:
 
 
 def unproven_days(settings: Settings, lane: str) -> list[int]:
-    """Return the complete days of a lane whose result is missing or leaves out steps without a reason, oldest first.
+    """Return the complete days of a lane whose result is missing, damaged or without some steps, oldest first.
 
     Raises:
         DataError: The lane has no journal, or it is damaged.
@@ -107,8 +107,11 @@ def _is_proven(settings: Settings, lane: str, day_ms: int, steps: int) -> bool:
     data = read_bytes(result_path(settings, lane, day_ms))
     if data is None:
         return False
-    result = json.loads(data)
-    return result["steps"] >= steps or bool(result["unchecked"])
+    try:
+        result = json.loads(data)
+        return bool(result["steps"] >= steps or result["unchecked"])
+    except (ValueError, KeyError, TypeError):
+        return False  # damaged, or of another version: the day is repeated, which writes the file again
 
 
 @dataclass

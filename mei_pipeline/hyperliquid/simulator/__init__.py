@@ -1,1 +1,1 @@
-"""Simulator of Hyperliquid on loopback: REST and WebSocket, a virtual clock, and faults."""
+"""Exchange simulator: market data of Hyperliquid on loopback, from candles of the lake or synthetic ones."""

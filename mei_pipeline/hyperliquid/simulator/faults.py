@@ -99,7 +99,7 @@ _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[
     float | int,
     Field(gt=0, le=86_400),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "x-allowed": "a number of seconds above 0, up to 86400"}),
+    WithJsonSchema({"type": "number", "x-allowed": "a number of seconds above 0 up to 86400"}),
 ]
 _Chance = Annotated[
     float | int, Field(gt=0, le=1), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
@@ -198,13 +198,12 @@ def read_fault_plan(path: Path, symbols: Collection[str] | None = None) -> Fault
         ConfigError: The file breaks a rule or names a symbol that the market lacks; one line per error.
     """
     document = read_document(path, FaultPlan)
-    known = {rule.symbol for rule in document.model.faults} - {None} if symbols is None else symbols
     problems = [
         document.problem(
-            ("faults", index, "symbol"), f"{rule.symbol!r} is not a symbol of the market; one of {', '.join(known)}"
+            ("faults", index, "symbol"), f"{rule.symbol!r} is not a symbol of the market; one of {', '.join(symbols)}"
         )
         for index, rule in enumerate(document.model.faults)
-        if rule.symbol is not None and rule.symbol not in known
+        if symbols is not None and rule.symbol is not None and rule.symbol not in symbols
     ]
     if problems:
         raise ConfigError(report(problems))
