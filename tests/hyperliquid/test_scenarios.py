@@ -4,7 +4,7 @@ Feeds have scenarios of their own in `tests/live`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,32 @@ FAILING = [("info", do) for do in ("drop", "half_open", "refuse", "429", "500", 
 ELSEWHERE = [("info", "delay"), ("subscription", "refuse"), ("clock", "clock_skew")]
 
 
-def follow(plan: FaultPlan, scenario: Callable[[Follower], Awaitable[None]]) -> None:
-    """Run a scenario of a socket."""
+def follow(scenario: Callable[[Follower], Awaitable[None]], *rules: dict[str, Any]) -> None:
+    """Run a scenario of a socket for each rule, all at once, each with a simulator of its own."""
+
+    async def run(rule: dict[str, Any]) -> None:
+        missing = rule["do"] in {"half_open", "silent"}
+        try:
+            async with following(plan_of(rule), IMPATIENT if missing else PATIENT) as follower:
+                await scenario(follower)
+        except BaseException as error:
+            error.add_note(f"fault: {rule}")
+            raise
 
     async def main() -> None:
-        missing = {rule.do for rule in plan.faults} & {"half_open", "silent"}
-        async with following(plan, IMPATIENT if missing else PATIENT) as follower:
-            await scenario(follower)
+        await asyncio.gather(*map(run, rules))
 
     asyncio.run(main())
+
+
+def places_of(do: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The places at which a fault has this scenario."""
+    return [where for where, each in pairs if each == do]
+
+
+def actions_in(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The faults of a scenario."""
+    return list(dict.fromkeys(do for _, do in pairs))
 
 
 class MovedTime:
@@ -102,14 +119,12 @@ def test_every_fault_of_every_place_has_a_scenario() -> None:
     assert sorted(scenarios) == sorted((where, do) for where, actions in ACTIONS.items() for do in actions)
 
 
-@pytest.mark.parametrize(("where", "do"), BREAKING)
-def test_every_wanted_stream_is_subscribed_again(where: str, do: str) -> None:
+@pytest.mark.parametrize("do", actions_in(BREAKING))
+def test_every_wanted_stream_is_subscribed_again(do: str) -> None:
     """Every wanted stream is subscribed again after a broken, refused or dead connection.
 
     No message counts that arrives before the stream's acknowledgement, and the loss is reported with its address.
     """
-    number = 1 if where == "connect" else 3 if where == "subscription" else 12
-    plan = plan_of({"where": where, "do": do, "at": number, "for_events": 2 if where == "connect" else 1})
 
     async def scenario(follower: Follower) -> None:
         await follower.until(lambda: follower.of(Lost) and follower.delivers())
@@ -117,22 +132,29 @@ def test_every_wanted_stream_is_subscribed_again(where: str, do: str) -> None:
         assert follower.early() == []
         losses = follower.of(Lost)
         assert all(loss.reason.startswith(follower.endpoints.socket_url) for loss in losses)
-        assert where != "connect" or not do.isdigit() or do in losses[0].reason
+        assert not do.isdigit() or do in losses[0].reason
         assert len(follower.of(Opened)) <= len(losses) + 1
         assert len(losses) <= 2, losses
 
-    follow(plan, scenario)
+    numbers = {"connect": 1, "subscription": 3}
+    follow(
+        scenario,
+        *(
+            {"where": where, "do": do, "at": numbers.get(where, 12), "for_events": 2 if where == "connect" else 1}
+            for where in places_of(do, BREAKING)
+        ),
+    )
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1012])
-def test_an_orderly_close_is_a_loss_too(code: int) -> None:
+def test_an_orderly_close_is_a_loss_too() -> None:
     """Every wanted stream is subscribed again after the venue closes the connection, with whatever code."""
+    codes = (1000, 1001, 1012)
 
     async def scenario(follower: Follower) -> None:
         await follower.until(lambda: follower.of(Lost) and follower.delivers())
-        assert str(code) in follower.of(Lost)[0].reason
+        assert any(str(code) in follower.of(Lost)[0].reason for code in codes)
 
-    follow(plan_of({"where": "socket", "do": "drop", "at": 12, "close_code": code}), scenario)
+    follow(scenario, *({"where": "socket", "do": "drop", "at": 12, "close_code": code} for code in codes))
 
 
 @pytest.mark.parametrize(("where", "do"), HARMLESS)
@@ -151,7 +173,7 @@ def test_a_slow_answer_costs_no_connection(where: str, do: str) -> None:
         missing = [item.subscription for item in follower.of(RefusedStream)]
         assert missing == ([WANTED[1]] if do == "silent" else [])
 
-    follow(plan_of(rule), scenario)
+    follow(scenario, rule)
 
 
 def test_a_refused_stream_is_named_and_the_others_go_on() -> None:
@@ -166,11 +188,11 @@ def test_a_refused_stream_is_named_and_the_others_go_on() -> None:
         await follower.until(follower.delivers)
         assert follower.of(Lost) == []
 
-    follow(plan_of({"where": "subscription", "stream": BBO, "symbol": "BTC", "do": "refuse", "at": 1}), scenario)
+    follow(scenario, {"where": "subscription", "stream": BBO, "symbol": "BTC", "do": "refuse", "at": 1})
 
 
-@pytest.mark.parametrize(("where", "do"), SPOILT)
-def test_a_message_that_is_no_json_is_reported_and_skipped(where: str, do: str) -> None:
+@pytest.mark.parametrize("do", actions_in(SPOILT))
+def test_a_message_that_is_no_json_is_reported_and_skipped(do: str) -> None:
     """Nonsense of the venue is reported, is never data, and ends neither the connection nor another stream."""
 
     async def scenario(follower: Follower) -> None:
@@ -178,15 +200,15 @@ def test_a_message_that_is_no_json_is_reported_and_skipped(where: str, do: str) 
         assert follower.of(Lost) == []
         assert all("Hyperliquid: message: " in item.text for item in follower.of(Unreadable))
 
-    follow(plan_of({"where": where, "do": do, "every": 5}), scenario)
+    follow(scenario, *({"where": where, "do": do, "every": 5} for where in places_of(do, SPOILT)))
 
 
-@pytest.mark.parametrize(("where", "do"), LOST_OR_MOVED)
-def test_a_message_that_is_lost_late_or_double_costs_nothing_else(where: str, do: str) -> None:
+@pytest.mark.parametrize("do", actions_in(LOST_OR_MOVED))
+def test_a_message_that_is_lost_late_or_double_costs_nothing_else(do: str) -> None:
     """Of quotes that were repeated, exchanged or late, a consumer that is behind gets the newest one only."""
-    newest: dict[str, int] = {}
 
     async def scenario(follower: Follower) -> None:
+        newest: dict[str, int] = {}
         put = follower.inbox.put
 
         def spy(item: InboxItem) -> bool:
@@ -207,7 +229,8 @@ def test_a_message_that_is_lost_late_or_double_costs_nothing_else(where: str, do
         assert (await follower.faults())[do] >= 1
         assert follower.of(Lost) == []
 
-    follow(plan_of({"where": where, "do": do, "every": 3, **EXTRA.get(do, {})}), scenario)
+    rule = {"do": do, "every": 3, **EXTRA.get(do, {})}
+    follow(scenario, *({"where": where, **rule} for where in places_of(do, LOST_OR_MOVED)))
 
 
 def test_a_silent_symbol_is_silent_alone() -> None:
@@ -224,8 +247,7 @@ def test_a_silent_symbol_is_silent_alone() -> None:
         assert follower.of(Lost) == []
         assert [item.subscription for item in follower.of(Subscribed)].count(silent) == 2
 
-    plan = plan_of({"where": "bbo", "symbol": "BTC", "do": "silent", "at": 4, "for_s": 0.5})
-    follow(plan, scenario)
+    follow(scenario, {"where": "bbo", "symbol": "BTC", "do": "silent", "at": 4, "for_s": 0.5})
 
 
 @pytest.mark.parametrize(("where", "do"), OF_BARS)
@@ -249,7 +271,7 @@ def test_a_bar_that_the_socket_lacks_is_known_over_rest(where: str, do: str, tmp
             assert row not in overtaken
             await follower.until(lambda: row in follower.messages(CANDLE))
 
-    follow(plan_of({"where": where, "symbol": "BTC", "do": do, "at": 2, **EXTRA.get(do, {})}), scenario)
+    follow(scenario, {"where": where, "symbol": "BTC", "do": do, "at": 2, **EXTRA.get(do, {})})
 
 
 @pytest.mark.parametrize(("where", "do"), FAILING)
