@@ -108,6 +108,19 @@ def executor(as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--seconds", type=click.IntRange(10, 86_400), default=600, show_default=True, help="How long to measure.")
+@result_options
+def feed(seconds: int, as_json: bool) -> None:
+    """Time the feed of a venue: 1,000 messages a second on 50 symbols, from the exchange simulator to a lane."""
+    from live.feed_bench import run_feed
+    from mei_pipeline.settings import read_settings
+
+    with output.bar() as progress:
+        figures = run_feed(read_settings(), seconds, progress)
+    _show("Feed of a venue", figures.to_dict(), as_json=as_json)
+
+
+@bench.command()
 @click.argument("work", default="w1")
 @FROM
 @TO

@@ -1,23 +1,25 @@
-"""Budget of requests: the weight that one address may spend in a minute, shared by all processes of this machine.
+"""Rate budget of the venue: the weight that all processes of this machine may spend in a minute.
 
-Hyperliquid counts requests by IP address: 1,200 weight in a minute, REST requests and posts over a WebSocket together
-(rate limits of the venue's documentation). The budget is a small file under a lock of the operating system, which ends
-with its process.
-
-Market data may use a part of the minute, entries a larger one, exits all of it: an exit never waits behind the others.
+The venue counts by IP address, so the processes share one small file per network. Each change happens under a lock of
+the operating system, which ends with its process. The budget counts the last 60 seconds, so that no minute exceeds the
+limit, wherever the venue's minutes begin.
 """
 
 import asyncio
-import contextlib
 import fcntl
-import json
-import math
+import os
+import random
 import time
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
+
+from mei_pipeline.candles.intervals import HOUR_MS, INTERVALS
+from mei_pipeline.errors import Busy
+from mei_pipeline.hyperliquid.network import Network
 from mei_pipeline.hyperliquid.wire import (
     BookRequest,
     CandlesRequest,
@@ -38,72 +40,108 @@ from mei_pipeline.hyperliquid.wire import (
     TwapFillsRequest,
     Wire,
 )
-
-PER_MINUTE = 1_200
-"""Weight in a minute that the venue allows one IP address."""
+from mei_pipeline.log import stderr_log
 
 Priority = Literal["exit", "entry", "market data"]
 
-_SHARES: dict[Priority, float] = {"exit": 0.95, "entry": 0.85, "market data": 0.7}
-"""Part of the minute that the requests of a priority and all others together may have used; the rest is for clocks."""
+MOST_CANDLES = 5000
+"""Largest number of candles in an answer."""
+MOST_ROWS = 500
+"""Largest number of rows in the answer to another request for a range of time."""
 
-_AFTER_PAUSE_S: dict[Priority, float] = {"exit": 0.0, "entry": 0.5, "market data": 1.0}
-_WINDOW_S = 60
-_LONGEST_PAUSE_S = 120.0
-_SHORTEST_WAIT_S = 0.05
+PER_MINUTE = 1200
+"""Weight that the venue allows an IP address in a minute."""
 
 _WEIGHT = 20
 _WEIGHTS: dict[type[Wire], int] = {
     **dict.fromkeys((BookRequest, MidsRequest, OrderRequest, PerpAccountRequest, SpotAccountRequest, StatusRequest), 2),
     RoleRequest: 60,
 }
-_ROWS_PER_WEIGHT: dict[type[Wire], int] = {
-    CandlesRequest: 60,
-    **dict.fromkeys(
-        (
-            DelegatorRequest,
-            FillsRequest,
-            FillsSpanRequest,
-            FundingRequest,
-            PastOrdersRequest,
-            PaymentsRequest,
-            LedgerRequest,
-            TradesRequest,
-            TwapFillsRequest,
-        ),
-        20,
-    ),
-}
+_BY_20 = (
+    DelegatorRequest,
+    FillsRequest,
+    FillsSpanRequest,
+    FundingRequest,
+    LedgerRequest,
+    PastOrdersRequest,
+    PaymentsRequest,
+    TradesRequest,
+    TwapFillsRequest,
+)
+_ITEMS: dict[type[Wire], int] = {CandlesRequest: 60, **dict.fromkeys(_BY_20, 20)}
+
+_WINDOW_S = 60
+_SHARE: dict[Priority, float] = {"exit": 1.0, "entry": 0.9, "market data": 0.75}
+_ORDER: dict[Priority, int] = {"exit": 0, "entry": 1, "market data": 2}
+# After a pause: seconds until the first request, and seconds between requests for a minute.
+_START_S: dict[Priority, float] = {"exit": 0.0, "entry": 1.0, "market data": 2.0}
+_SPACING_S: dict[Priority, float] = {"exit": 0.1, "entry": 0.25, "market data": 1.0}
+_MAX_PAUSE_S = 600.0
+_MAX_RAISED_PAUSE_S = 60.0
+_POLL_S = 1.0  # other processes may give weight back
+_LOCK_TRIES, _LOCK_TRY_S = 100, 0.01
+_MOST_BYTES = 65_536
+
+_Weight = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class BudgetState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Content of the file.
+
+    Attributes:
+        spent: Weight by second, as pairs of Unix second and weight, oldest first.
+        pause_at: Start of the last pause, Unix seconds.
+        pause_s: Its length in seconds; 0 for none.
+        refusals: Pauses in a row.
+        last: Time of the last request of each priority, exits first, Unix seconds.
+    """
+
+    spent: tuple[tuple[int, _Weight], ...] = ()
+    pause_at: _Seconds = 0.0
+    pause_s: Annotated[float, msgspec.Meta(ge=0, le=_MAX_PAUSE_S)] = 0.0
+    refusals: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    last: tuple[_Seconds, _Seconds, _Seconds] = (0.0, 0.0, 0.0)
+
+
+_Change = Callable[[BudgetState, float], BudgetState]
+_state: msgspec.json.Decoder[BudgetState] = msgspec.json.Decoder(BudgetState)
 
 
 def weight_of(request: Wire) -> int:
-    """Return the weight of a request, without that of its answer."""
+    """Return the weight of a request to the info endpoint, without that of the items in its answer."""
     return _WEIGHTS.get(type(request), _WEIGHT)
 
 
 def surcharge_of(request: Wire, rows: int) -> int:
-    """Return the weight of the rows of an answer."""
-    rows_per_weight = _ROWS_PER_WEIGHT.get(type(request))
-    return 0 if rows_per_weight is None else rows // rows_per_weight
+    """Return the weight of an answer's items."""
+    items = _ITEMS.get(type(request))
+    return rows // items if items else 0
 
 
-@dataclass
-class _Usage:
-    """Content of the file.
+def largest_surcharge(request: Wire) -> int:
+    """Return the largest weight that the items of the answer can have, as far as the request limits them."""
+    if isinstance(request, CandlesRequest):
+        span = request.span
+        step_ms = INTERVALS.get(span.interval)
+        rows = _rows(span.start_ms, span.end_ms, step_ms, MOST_CANDLES)
+    elif isinstance(request, FundingRequest):
+        rows = _rows(request.start_ms, request.end_ms, HOUR_MS, MOST_ROWS)
+    else:
+        return 0
+    return surcharge_of(request, rows)
 
-    Attributes:
-        seconds: Weight that was spent in each second of the last minute, by Unix time.
-        paused_until_s: Unix time until which nothing may be sent.
-    """
 
-    seconds: dict[int, int] = field(default_factory=dict)
-    paused_until_s: float = 0.0
+def budget_path(folder: Path, network: Network) -> Path:
+    """Return the file of a network's budget in the folder that all processes of this machine share."""
+    return folder / f"hyperliquid.{network}.budget"
 
 
 class RateBudget:
-    """The weight of the last minute, in a file that several processes share.
+    """Budget of a network.
 
-    A damaged file counts as empty. If it can't be written, as on a full disk, each process counts for itself.
+    Market data may use three quarters of the limit and entries nine tenths, so that an exit never waits for them.
+    A budget whose file can't be written, as on a full disk, counts in memory.
     """
 
     def __init__(
@@ -112,118 +150,220 @@ class RateBudget:
         *,
         per_minute: int = PER_MINUTE,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Use the budget at a path; the file is made at the first use.
-
-        Args:
-            path: The file, one for each network.
-            per_minute: Weight in a minute.
-            clock: Unix time in seconds, the same for all processes.
-            sleep: Waits for a number of seconds of that clock.
-        """
         self._path = path
         self._per_minute = per_minute
         self._clock = clock
         self._sleep = sleep
-        self._own = _Usage()
+        self._known = BudgetState()
+        self._owed = 0  # weight that the file lacks
+        self._owed_pause_s = 0.0
+        self._problem = ""
+        # In each process, one request of a priority waits at the file and the others in order behind it.
+        self._queues: dict[Priority, asyncio.Lock] = {priority: asyncio.Lock() for priority in _SHARE}
 
-    async def spend(self, weight: int, priority: Priority = "market data") -> None:
-        """Wait until a request may be sent, and count it.
+    async def spend(self, weight: int, priority: Priority) -> None:
+        """Wait until a request is allowed, and count it.
 
         Args:
-            weight: Its weight; a larger one than the share of its priority waits for an empty minute.
+            weight: Weight of the request.
             priority: Its priority.
+
+        Raises:
+            Busy: Another process has held the file for a second, as a stopped one does. An exit doesn't wait for it
+                any longer.
         """
-        while (wait_s := self._try(weight, priority)) > 0.0:
-            await self._sleep(wait_s)
+        async with self._queues[priority]:
+            while (wait_s := await self._try_spending(weight, priority)) > 0:
+                await self._sleep(min(wait_s, _POLL_S))
 
     def charge(self, weight: int) -> None:
-        """Count weight that was not known before the answer."""
+        """Count the weight of an answer's items; a negative weight gives back what was counted in advance."""
         if weight:
-            with self._usage() as usage:
-                self._add(usage, weight)
+            try:
+                self._apply(lambda state, now: _with_weight(state, now, weight))
+            except BlockingIOError:
+                self._owe(weight)
 
     def pause(self, seconds: float) -> None:
-        """Let all processes wait after the venue has refused a request for its rate; exits go on first."""
-        if not math.isfinite(seconds):
-            seconds = _LONGEST_PAUSE_S
-        with self._usage() as usage:
-            until_s = self._clock() + min(max(seconds, 0.0), _LONGEST_PAUSE_S)
-            usage.paused_until_s = max(usage.paused_until_s, until_s)
+        """Let all processes wait, because the venue has refused a request for its rate.
 
-    @property
-    def used(self) -> int:
-        """Weight of the last minute."""
-        with self._usage() as usage:
-            return sum(usage.seconds.values())
+        Pauses in a row become longer. Refusals of requests that were sent before a pause do not lengthen it further.
 
-    def _try(self, weight: int, priority: Priority) -> float:
-        """Count a request if it may be sent now, and return 0; else return the seconds until the next try."""
-        with self._usage() as usage:
-            now_s = self._clock()
-            if usage.paused_until_s > now_s:
-                return usage.paused_until_s - now_s + _AFTER_PAUSE_S[priority]
-            allowed = self._per_minute * _SHARES[priority]
-            used = sum(usage.seconds.values())
-            if used == 0 or used + weight <= allowed:
-                self._add(usage, weight)
-                return 0.0
-            for second in sorted(usage.seconds):
-                used -= usage.seconds[second]
-                if used == 0 or used + weight <= allowed:
-                    return max(second + _WINDOW_S + 1 - now_s, _SHORTEST_WAIT_S)
-        return _SHORTEST_WAIT_S
-
-    def _add(self, usage: _Usage, weight: int) -> None:
-        second = int(self._clock())
-        usage.seconds[second] = usage.seconds.get(second, 0) + weight
-
-    @contextlib.contextmanager
-    def _usage(self) -> Generator[_Usage]:
-        """Yield the usage under the lock, and store what the caller changes."""
+        Args:
+            seconds: Time that the venue asks for; MEI waits at least a second, and at most ten minutes.
+        """
+        seconds = min(max(seconds, 1.0), _MAX_PAUSE_S)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.open("a+b")
-        except OSError:
-            self._forget(self._own)
-            yield self._own
-            return
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            before = file.read()
-            usage = _read(before)
-            self._forget(usage)  # kept in the file too: what a clock that was set back has moved must not move again
-            yield usage
-            self._own = usage
-            after = json.dumps(vars(usage)).encode()
-            if after != before:
-                with contextlib.suppress(OSError):
-                    file.truncate(0)
-                    file.write(after)
-                    file.flush()
+            self._apply(lambda state, now: _with_pause(state, now, seconds))
+        except BlockingIOError:
+            self._owed_pause_s = max(self._owed_pause_s, seconds)
 
-    def _forget(self, usage: _Usage) -> None:
-        """Leave the last minute; what lies in the future, because the clock was set back, counts as now."""
-        now_s = self._clock()
-        kept: dict[int, int] = {}
-        for second, weight in usage.seconds.items():
-            if second > now_s - _WINDOW_S - 1:
-                moved = min(second, int(now_s))
-                kept[moved] = kept.get(moved, 0) + weight
-        usage.seconds = kept
-        usage.paused_until_s = min(usage.paused_until_s, now_s + _LONGEST_PAUSE_S)
+    async def _try_spending(self, weight: int, priority: Priority) -> float:
+        """Spend and return 0, or return the seconds to wait."""
+        wait_s = 0.0
+
+        def change(state: BudgetState, now: float) -> BudgetState:
+            nonlocal wait_s
+            wait_s = _wait_s(state, now, weight, priority, self._per_minute)
+            return state if wait_s > 0 else _with_request(state, now, weight, priority)
+
+        for _ in range(_LOCK_TRIES):
+            with suppress(BlockingIOError):
+                self._apply(change)
+                # Jitter keeps the processes from trying again at the same moment.
+                jitter_s = 0.0 if priority == "exit" else random.uniform(0.0, 0.1)  # noqa: S311 - no secret
+                return wait_s + jitter_s if wait_s > 0 else 0.0
+            await self._sleep(_LOCK_TRY_S)
+        if priority != "exit":
+            raise Busy(f"{self._path}: another process holds this file; end it if it is stopped")
+        self._owe(weight)
+        return 0.0
+
+    def _owe(self, weight: int) -> None:
+        self._owed = min(max(self._owed + weight, 0), self._per_minute)
+
+    def _apply(self, change: _Change) -> None:
+        """Change the file, or the state in memory if the file can't be used.
+
+        Raises:
+            BlockingIOError: Another process holds the file; nothing changed.
+        """
+        try:
+            self._change_file(change)
+            self._problem = ""
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                stderr_log().warning("rate budget is not shared", path=str(self._path), cause=str(error))
+            before = _at(self._known, self._clock())
+            self._known = change(before, self._clock())
+            self._owe(_total(self._known) - _total(before))
+
+    def _change_file(self, change: _Change) -> None:
+        handle = self._locked()
+        try:
+            now = self._clock()
+            content = os.pread(handle, _MOST_BYTES, 0)
+            state = _at(self._decoded(content, now), now)
+            if self._owed:
+                state = _with_weight(state, now, self._owed)
+            if self._owed_pause_s:
+                state = _with_pause(state, now, self._owed_pause_s)
+            state = change(state, now)
+            # One line in one call, and its end is cut off later: a process that is killed in between leaves a first
+            # line that can be read.
+            line = msgspec.json.encode(state) + b"\n"
+            if line != content:
+                if os.pwrite(handle, line, 0) != len(line):
+                    raise OSError("part of the file was not written")
+                os.ftruncate(handle, len(line))
+        finally:
+            os.close(handle)  # releases the lock, too
+        self._known, self._owed, self._owed_pause_s = state, 0, 0.0
+
+    def _locked(self) -> int:
+        """Open and lock the file; if it was removed meanwhile, open the new one."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_nlink:
+                    return handle
+            except OSError:
+                os.close(handle)
+                raise
+            os.close(handle)
+
+    def _decoded(self, content: bytes, now: float) -> BudgetState:
+        if not content:
+            return BudgetState()
+        try:
+            return _state.decode(content.partition(b"\n")[0])
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            # What was spent is unknown: market data waits a minute, and entries and exits keep their reserve.
+            stderr_log().warning("rate budget is damaged", path=str(self._path), cause=str(error))
+            return _with_weight(BudgetState(), now, int(self._per_minute * _SHARE["market data"]))
 
 
-def _read(data: bytes) -> _Usage:
-    """Return the usage in a file; an empty one if it is damaged."""
-    try:
-        found = json.loads(data)
-        seconds = {int(second): int(weight) for second, weight in found["seconds"].items()}
-        paused_s = float(found["paused_until_s"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return _Usage()
-    if not math.isfinite(paused_s) or any(weight < 0 for weight in seconds.values()):
-        return _Usage()
-    return _Usage(seconds, paused_s)
+def _rows(start_ms: int, end_ms: int | None, step_ms: int | None, most: int) -> int:
+    if end_ms is None or step_ms is None:
+        return most
+    return min(max((end_ms - start_ms) // step_ms + 2, 0), most)
+
+
+def _at(state: BudgetState, now: float) -> BudgetState:
+    """Return a state without what is over, and with nothing in the future, where a clock that jumped back leaves it."""
+    second = int(now)
+    weights: dict[int, int] = {}
+    for spent_at, weight in state.spent:
+        if spent_at >= second - _WINDOW_S:
+            at = min(spent_at, second)
+            weights[at] = weights.get(at, 0) + weight
+    exits, entries, market = state.last
+    return BudgetState(
+        spent=tuple(sorted(weights.items())),
+        pause_at=min(state.pause_at, now),
+        pause_s=state.pause_s,
+        refusals=state.refusals,
+        last=(min(exits, now), min(entries, now), min(market, now)),
+    )
+
+
+def _total(state: BudgetState) -> int:
+    return sum(weight for _, weight in state.spent)
+
+
+def _with_weight(state: BudgetState, now: float, weight: int) -> BudgetState:
+    weights = dict(state.spent)
+    if weight > 0:
+        weights[int(now)] = weights.get(int(now), 0) + weight
+    else:
+        # The oldest first: what remains is then never older than what was spent.
+        for second in sorted(weights):
+            taken = min(weights[second], -weight)
+            weights[second] -= taken
+            weight += taken
+    spent = tuple((second, weight) for second, weight in sorted(weights.items()) if weight)
+    return msgspec.structs.replace(state, spent=spent)
+
+
+def _with_request(state: BudgetState, now: float, weight: int, priority: Priority) -> BudgetState:
+    exits, entries, market = (now if _ORDER[priority] == order else at for order, at in enumerate(state.last))
+    return msgspec.structs.replace(_with_weight(state, now, weight), last=(exits, entries, market))
+
+
+def _with_pause(state: BudgetState, now: float, seconds: float) -> BudgetState:
+    end = state.pause_at + state.pause_s
+    if state.pause_s and now < end:
+        # The venue answers requests that were already sent when the pause began.
+        return msgspec.structs.replace(state, pause_s=min(max(end, now + seconds) - state.pause_at, _MAX_PAUSE_S))
+    refusals = state.refusals + 1 if state.pause_s and now < end + _WINDOW_S else 1
+    raised = min(2.0 ** min(refusals - 1, 10), _MAX_RAISED_PAUSE_S)
+    return msgspec.structs.replace(state, pause_at=now, pause_s=max(seconds, raised), refusals=min(refusals, 1000))
+
+
+def _wait_s(state: BudgetState, now: float, weight: int, priority: Priority, per_minute: int) -> float:
+    """Return the seconds until a request is allowed; 0 or less if it is."""
+    ready = _room_at(state, now, weight, per_minute * _SHARE[priority])
+    end = state.pause_at + state.pause_s
+    if state.pause_s and now < end + _WINDOW_S:
+        spaced = state.last[_ORDER[priority]] + _SPACING_S[priority]
+        ready = max(ready, end + _START_S[priority], spaced)
+    return ready - now
+
+
+def _room_at(state: BudgetState, now: float, weight: int, share: float) -> float:
+    """Return the earliest time at which the last minute leaves room for a weight, if no other is spent."""
+    # A request that is heavier than the share may use all of it.
+    surplus = _total(state) + min(weight, share) - share
+    for second, spent in state.spent:
+        if surplus <= 0:
+            break
+        surplus -= spent
+        now = second + _WINDOW_S + 1.0  # the whole second is a minute old
+    return now

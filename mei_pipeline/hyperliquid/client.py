@@ -1,49 +1,73 @@
-"""Questions to the info endpoint of Hyperliquid, over HTTP.
+"""Client of the venue's info endpoint: reads that wait for the rate budget and outlast outages.
 
-Every failure of the layers below becomes an error of MEI. Reading has no effect at the venue, so whatever may pass by
-itself is `Retryable`, and `ask` tries again for as long as its caller has patience.
+No error of the libraries below leaves this module. A read changes nothing at the venue, so whatever goes wrong on the
+way is `Retryable`; a request that the venue refuses is `Refused`.
 """
 
 import asyncio
 import random
+import ssl
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from math import isfinite
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
+from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.errors import Refused, Retryable
-from mei_pipeline.hyperliquid.budget import Priority, RateBudget, surcharge_of, weight_of
+from mei_pipeline.hyperliquid.budget import (
+    MOST_ROWS,
+    Priority,
+    RateBudget,
+    largest_surcharge,
+    surcharge_of,
+    weight_of,
+)
 from mei_pipeline.hyperliquid.codec import WrongPayload, decode_answer, encode
 from mei_pipeline.hyperliquid.network import Endpoints
-from mei_pipeline.hyperliquid.wire import Candle, CandleSpan, CandlesRequest, FundingHour, FundingRequest, Wire
+from mei_pipeline.hyperliquid.wire import (
+    Candle,
+    CandleSpan,
+    CandlesRequest,
+    FundingHour,
+    FundingRequest,
+    MarketRequest,
+)
 from mei_pipeline.text import printable
 
-OUTAGE_S = 600.0
-"""Time that a feed waits for a venue that answers with errors, in seconds."""
+LOWER_ERRORS: tuple[type[Exception], ...] = (
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,  # refused and reset connections, names that don't resolve, time-outs, TLS
+    ssl.CertificateError,
+    EOFError,  # asyncio.IncompleteReadError
+    UnicodeError,
+    zlib.error,
+)
+"""Errors of the layers below that a request can raise."""
 
-TIMEOUT_S = 10.0
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
-_RATE_PAUSE_S = 10.0
-_LARGEST_BYTES = 64 << 20
+_OK = 200
+_BAD_REQUEST, _SERVER_ERROR = 400, 500
+_REQUEST_TIMEOUT, _TOO_MANY = 408, 429
+_MARKET_REQUESTS = 8  # at the same time
+_MOST_BYTES = 32 << 20
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.25, 30.0
+_DEFAULT_PAUSE_S = 1.0
 _EXCERPT = 120
-_TOO_MANY, _OK = 429, 200
-_SERVER = range(500, 600)
-_CLIENT = range(400, 500)
-
-FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error, EOFError)
-"""What a request can raise before its answer is complete. `OSError` covers TLS, name resolution and sockets."""
+_MOST_PAGES = 200
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 
 
 class InfoClient:
     """Client of the info endpoint; an asynchronous context manager.
 
-    Attributes:
-        requests: Number of requests that were sent.
+    Several tasks may use it at the same time. At most eight requests for market data are on the way at once; entries
+    and exits do not wait for them.
     """
 
     def __init__(
@@ -52,159 +76,221 @@ class InfoClient:
         budget: RateBudget,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
-        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        timeout_s: float = 10.0,
     ) -> None:
-        """Create a client; it connects with its first request.
-
-        Args:
-            endpoints: Addresses of the network.
-            budget: Budget of the machine for this network.
-            clock: Monotonic time in seconds.
-            sleep: Waits for a number of seconds of that clock.
-            jitter: Returns a number in [0, 1), by which pauses between attempts vary.
-            timeout_s: Longest time of a request, from its connection to the end of its answer, in seconds.
-        """
-        self.requests = 0
         self._url = f"{endpoints.rest_url}/info"
         self._budget = budget
         self._clock = clock
         self._sleep = sleep
-        self._jitter = jitter
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
-        """Open the session."""
-        self._session = aiohttp.ClientSession(timeout=self._timeout, trust_env=False, auto_decompress=True)
+        """Open the pool of connections."""
+        self._slots = asyncio.Semaphore(_MARKET_REQUESTS)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            # A limit of connections would let an exit wait behind market data.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the connections."""
+        await self._session.close()
 
-    async def ask(self, request: Wire, *, priority: Priority = "market data", patience_s: float = 0.0) -> Any:
-        """Return the decoded answer to a request; its type is that in `wire.ANSWERS`.
+    async def ask(self, request: MarketRequest, *, priority: Priority = "market data", patience_s: float = 0.0) -> Any:
+        """Return the venue's answer to a request.
 
         Args:
             request: The request.
-            priority: Its priority in the rate budget.
-            patience_s: Time during which a failure that may pass is tried again, in seconds.
+            priority: Priority in the rate budget.
+            patience_s: Seconds to try again after a failure; the delay between attempts grows to 30 seconds.
+
+        Returns:
+            The answer, of the type in `wire.ANSWERS`.
 
         Raises:
-            Retryable: No complete answer came: no connection, a time-out, an error or a half answer of the server.
-            Refused: The venue does not accept the request; repeating it changes nothing.
-            WrongPayload: The answer is complete and has another form than documented.
+            Retryable: No answer, or one that can't be used; the cause of the last attempt.
+            Refused: The venue refuses the request.
         """
-        deadline_s = self._clock() + patience_s
-        pause_s = _FIRST_PAUSE_S
+        deadline = self._clock() + patience_s
+        attempts = 0
         while True:
-            await self._budget.spend(weight_of(request), priority)
             try:
-                return await self._ask_once(request)
-            except Retryable:
-                left_s = deadline_s - self._clock()
-                if left_s <= 0.0:
-                    raise
-                await self._sleep(min(pause_s * (0.5 + self._jitter()), left_s))
-                pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
+                return await self._attempt(request, priority)
+            except Retryable as error:
+                attempts += 1
+                left_s = deadline - self._clock()
+                if left_s <= 0:
+                    if attempts == 1:
+                        raise
+                    raise Retryable(f"{error}; {attempts} attempts in {patience_s:g} s") from error
+                await self._sleep(min(_delay_s(attempts), left_s))
 
     async def candles(
         self, coin: str, interval: str, start_ms: int, end_ms: int, *, patience_s: float = 0.0
     ) -> tuple[Candle, ...]:
-        """Return the candles that overlap [start_ms, end_ms], oldest first; the last one may be open.
+        """Return the candles that overlap [start_ms, end_ms], as far as the venue still has them.
 
-        Pages overlap and are joined by open time. Raises what `ask` raises.
+        Args:
+            coin: Market.
+            interval: Interval, in the venue's spelling.
+            start_ms: First time.
+            end_ms: Last time; the candle of that time may still be open.
+            patience_s: See `ask`; it applies to each page.
+
+        Returns:
+            Candles by `open_ms`, each once.
+
+        Raises:
+            Retryable: See `ask`; also if an answer has candles that were not requested.
+            Refused: See `ask`.
         """
         found: dict[int, Candle] = {}
-        from_ms = start_ms
-        while True:
-            span = CandleSpan(coin=coin, interval=interval, start_ms=from_ms, end_ms=end_ms)
-            rows: Sequence[Candle] = await self.ask(CandlesRequest(span=span), patience_s=patience_s)
-            new = [row for row in rows if row.open_ms not in found]
+
+        async def page(first_ms: int, last_ms: int) -> bool:
+            """Add a page; return True if it is long enough to be cut off and has something new."""
+            span = CandleSpan(coin=coin, interval=interval, start_ms=first_ms, end_ms=last_ms)
+            rows = await self.ask(CandlesRequest(span=span), patience_s=patience_s)
+            for row in rows:
+                if (row.coin, row.interval) != (coin, interval) or row.close_ms < first_ms or row.open_ms > last_ms:
+                    raise self._wrong(f"candles of {coin} {interval} in [{first_ms}, {last_ms}]", row)
+            before = len(found)
             found.update((row.open_ms, row) for row in rows)
-            if not new or new[-1].close_ms >= end_ms:
+            return len(rows) >= MOST_ROWS and len(found) > before
+
+        # The venue cuts off the oldest candles; a later version may cut off the newest, as it does for other ranges.
+        more = await page(start_ms, end_ms)
+        back = forth = more
+        for _ in range(_MOST_PAGES):
+            back = back and min(found) > start_ms
+            forth = forth and found[max(found)].close_ms < end_ms
+            if back:
+                back = await page(start_ms, min(found))
+            elif forth:
+                forth = await page(max(found), end_ms)
+            else:
                 return tuple(found[open_ms] for open_ms in sorted(found))
-            from_ms = new[-1].open_ms
+        raise self._endless(f"candles of {coin} {interval}")
 
     async def funding(
         self, coin: str, start_ms: int, end_ms: int, *, patience_s: float = 0.0
     ) -> tuple[FundingHour, ...]:
-        """Return the funding rates in [start_ms, end_ms], oldest first.
+        """Return the funding rates of [start_ms, end_ms].
 
-        Pages overlap by a time, because an answer has a limit and several rows may have one time. Raises what `ask`
-        raises.
+        Args:
+            coin: Market.
+            start_ms: First time.
+            end_ms: Last time.
+            patience_s: See `ask`; it applies to each page.
+
+        Returns:
+            Rows by time, each once.
+
+        Raises:
+            Retryable: See `ask`; also if an answer has rows that were not requested.
+            Refused: See `ask`.
         """
-        found: dict[FundingHour, None] = {}
-        from_ms = start_ms
-        while True:
-            request = FundingRequest(coin=coin, start_ms=from_ms, end_ms=end_ms)
-            rows: Sequence[FundingHour] = await self.ask(request, patience_s=patience_s)
-            new = [row for row in rows if row not in found]
-            found.update(dict.fromkeys(rows))
-            if not new:
-                return tuple(sorted(found, key=lambda row: row.time_ms))
-            from_ms = new[-1].time_ms
+        found: dict[int, FundingHour] = {}
+        first_ms = start_ms
+        for _ in range(_MOST_PAGES):
+            request = FundingRequest(coin=coin, start_ms=first_ms, end_ms=end_ms)
+            rows = await self.ask(request, patience_s=patience_s)
+            for row in rows:
+                if row.coin != coin or not first_ms <= row.time_ms <= end_ms:
+                    raise self._wrong(f"funding of {coin} in [{first_ms}, {end_ms}]", row)
+            before = len(found)
+            found.update((row.time_ms, row) for row in rows)
+            if len(found) == before or max(found) + HOUR_MS > end_ms:
+                return tuple(found[time_ms] for time_ms in sorted(found))
+            # Pages overlap by the last row: rows of the same millisecond may lie on both sides of the cut.
+            first_ms = max(found)
+        raise self._endless(f"funding of {coin}")
 
-    async def _ask_once(self, request: Wire) -> Any:
-        status, headers, body = await self._post(request)
-        name = request.__struct_config__.tag
-        if status == _OK:
+    async def _attempt(self, request: MarketRequest, priority: Priority) -> Any:
+        async with self._slots if priority == "market data" else nullcontext():
+            # The items are counted in advance: otherwise many requests at once would use the reserve of exits.
+            advance = largest_surcharge(request)
+            await self._budget.spend(weight_of(request) + advance, priority)
+            name = f"{self._url}: {request.__struct_config__.tag}"
+            counted = 0
             try:
-                answer = decode_answer(request, body)
+                async with self._session.post(self._url, data=encode(request), allow_redirects=False) as response:
+                    if response.status != _OK:
+                        raise await self._refusal(name, response)
+                    counted = advance  # an answer that is cut off may have cost as much as a complete one
+                    answer = decode_answer(request, await _body(name, response))
+                    counted = surcharge_of(request, len(answer) if isinstance(answer, tuple) else 0)
             except WrongPayload as error:
-                if _is_complete(body):
-                    raise
-                raise Retryable(f"{self._url}: {name}: half an answer, or no JSON: {error}") from error
-            self._budget.charge(surcharge_of(request, len(answer) if isinstance(answer, tuple) else 0))
+                raise Retryable(f"{name}: unexpected answer: {_line(str(error))}; try again later") from error
+            except LOWER_ERRORS as error:
+                raise Retryable(f"{name}: no answer: {_cause(error, self._timeout_s)}; try again later") from error
+            finally:
+                self._budget.charge(counted - advance)
             return answer
-        text = f"{self._url}: {name}: HTTP {status}: {_excerpt(body)}"
+
+    async def _refusal(self, name: str, response: aiohttp.ClientResponse) -> Refused | Retryable:
+        """Return the error of an answer with another status than 200, and let all processes wait after a 429."""
+        status = response.status
         if status == _TOO_MANY:
-            self._budget.pause(_seconds(headers.get("Retry-After", "")))
-            raise Retryable(f"{text}; the rate limit of this address is used up")
-        if status in _CLIENT:
-            raise Refused(f"{text}; the venue does not accept this request")
-        raise Retryable(f"{text}; the venue is out of order" if status in _SERVER else text)
-
-    async def _post(self, request: Wire) -> tuple[int, Any, bytes]:
-        """Send a request; return status, headers and body."""
-        if self._session is None:
-            raise RuntimeError("open the client with `async with` first")
-        headers = {"Content-Type": "application/json"}
-        self.requests += 1
+            self._budget.pause(_retry_after_s(response.headers.get("Retry-After", "")))
         try:
-            async with self._session.post(
-                self._url, data=encode(request), headers=headers, allow_redirects=False
-            ) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(1 << 16):
-                    body += chunk
-                    if len(body) > _LARGEST_BYTES:
-                        raise Retryable(f"{self._url}: more than {_LARGEST_BYTES >> 20} MiB in one answer")
-                return response.status, response.headers, bytes(body)
-        except FAILURES as error:
-            cause = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise Retryable(printable(f"{self._url}: {request.__struct_config__.tag}: {cause}")) from error
+            start = (await response.content.read(_EXCERPT)).decode(errors="backslashreplace")
+        except LOWER_ERRORS:
+            start = ""
+        text = f"{name}: HTTP {status}: {_line(start)}"
+        if _BAD_REQUEST <= status < _SERVER_ERROR and status not in {_REQUEST_TIMEOUT, _TOO_MANY}:
+            return Refused(f"{text}; correct the request")
+        return Retryable(f"{text}; try again later")
+
+    def _wrong(self, requested: str, row: Candle | FundingHour) -> Retryable:
+        text = encode(row).decode()[:_EXCERPT]
+        return Retryable(f"{self._url}: {requested}: unexpected row: {_line(text)}; try again later")
+
+    def _endless(self, requested: str) -> Retryable:
+        return Retryable(f"{self._url}: {requested}: no end after {_MOST_PAGES} pages; request a shorter time")
 
 
-def _is_complete(body: bytes) -> bool:
-    """Return whether a body is a JSON document, so that another attempt would not bring another form of it."""
+async def _body(name: str, response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise Retryable(f"{name}: the answer is longer than {_MOST_BYTES >> 20} MiB; try again later")
+    return bytes(body)
+
+
+def _cause(error: Exception, timeout_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no end within {timeout_s:g} s"
     try:
-        msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return True
+        text = str(error)
+    except Exception:  # noqa: BLE001 - some errors of aiohttp can't be printed without the connection that they name
+        text = ""
+    kind = type(error).__name__
+    return _line(f"{kind}: {text}") if text else kind
 
 
-def _seconds(retry_after: str) -> float:
-    """Return the seconds of a header `Retry-After`; a date or nonsense counts as none was sent."""
-    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else _RATE_PAUSE_S
+def _line(text: str) -> str:
+    """Return a text of others as one line that can be shown."""
+    return printable(" ".join(text.split()))
 
 
-def _excerpt(body: bytes) -> str:
-    text = " ".join(body[: 4 * _EXCERPT].decode(errors="backslashreplace").split())
-    return printable(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…")
+def _delay_s(attempts: int) -> float:
+    """Return the time until the next attempt: twice as long after each, and different in each process."""
+    longest = min(_FIRST_DELAY_S * 2.0 ** min(attempts - 1, 10), _LONGEST_DELAY_S)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def _retry_after_s(text: str) -> float:
+    """Return the seconds of a `Retry-After`; a date or another text counts as one second."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return _DEFAULT_PAUSE_S
+    return seconds if isfinite(seconds) else _DEFAULT_PAUSE_S
