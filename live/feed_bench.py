@@ -236,7 +236,7 @@ def _clock(url: str) -> tuple[float, float]:
 
 
 def _messages(url: str) -> int:
-    return int(_ask(url, "counters")["messages"])
+    return int(_ask(url, "counters")["messages"]["sent"])
 
 
 def _cpu_s(pid: int) -> float:

@@ -167,10 +167,9 @@ class BarTrack:
                 changed += self._settle(row)
             else:
                 self._take_values(row)
-        present = {row.open_ms for row in rows}
         first_ms = max(-(-from_ms // self.length_ms) * self.length_ms, self.since_ms)
         for open_ms in range(first_ms, last_ms, self.length_ms):
-            if open_ms not in present and open_ms not in self.bars and open_ms not in self.empty:
+            if open_ms not in self.bars and open_ms not in self.empty:
                 self.empty.add(open_ms)
                 changed.append(open_ms)
         if from_ms <= self.since_ms:

@@ -101,6 +101,21 @@ def test_a_break_inside_a_bar_is_forgotten_with_the_next_message_of_the_bar() ->
     assert [(bar.close, bar.confirmed) for bar in scene.of(BarClosed)] == [(101.0, True)]
 
 
+def test_a_break_at_the_end_of_a_bar_leaves_it_to_an_answer() -> None:
+    scene = begun()
+    scene.go_to(minute(1) - 100)
+    scene.core.lose(scene.now_s)
+    scene.acknowledge()
+    scene.answering = False
+    scene.go_to(minute(1) + 100)
+    scene.push(candle(minute(1), volume=0.1))
+    assert scene.of(BarClosed, StepClosed) == []
+    scene.bars += [candle(T0, 108.0, 8.0), candle(minute(1), volume=0.1)]
+    scene.answer(scene.asked[-1])
+    scene.read()
+    assert [(bar.close, bar.confirmed) for bar in scene.of(BarClosed)] == [(108.0, True)]
+
+
 def test_a_message_after_a_silence_does_not_close_the_bar_before_it() -> None:
     scene = begun()
     scene.answering = False
