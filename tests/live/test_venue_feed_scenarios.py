@@ -7,6 +7,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from venue_chain_kit import read_until, run, running_chain
 
 from live.feed_client import subscription
 from live.feed_server import listen
-from live.venue_feed import core, service
+from live.venue_feed import asking, core, service
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.execution.events import BarClosed, BarMissing, BarRevised, FeedEvent, FeedHealth, StepClosed
@@ -36,7 +37,8 @@ from mei_pipeline.settings import Settings
 
 SPEED = 3600.0 * 5  # five steps in a second
 FROM_MS = START_MS + 200 * HOUR_MS
-UNREVISED = 3  # latest steps whose revisions may not have come yet
+AUDIT_S = 1.0
+AUDITED = 15  # steps after which a bar has been compared with the venue's history
 OPTIONS = SimulatorOptions(updates=20.0)
 ONE = SYMBOLS[0]
 QUICK = SocketLimits(ping_s=0.2, pong_s=0.5, ack_s=0.5, close_s=0.05, backoff_s=(0.01, 0.1))
@@ -57,11 +59,11 @@ MARKED = (
     {"where": "context", "do": "truncated", "every": 9},
     {"where": "subscription", "do": "silent", "at": 2},
 )
-FAILED = tuple({"where": "info", "do": do, "chance": 0.4} for do in ("502", "html", "truncated", "drop"))
+FAILED = tuple({"where": "info", "do": do, "chance": 0.15} for do in ("502", "html", "truncated", "drop"))
 LOSSES = (
     {"where": "socket", "do": "drop", "at": 40},
     {"where": "socket", "do": "drop", "at": 41, "close_code": 1000},
-    {"where": "socket", "do": "half_open", "at": 40},
+    {"where": "socket", "do": "half_open", "at": 20},
     {"where": "candle", "do": "drop", "at": 25},
 )
 
@@ -105,22 +107,30 @@ def follow(
         own.mkdir()
         plan = FaultPlan.model_validate({"faults": (rule,)})
         async with running_chain(own, loaded, VENUE, SPEED, plan, OPTIONS) as chain:
-            events = await asyncio.to_thread(read_until, chain.path, wanted, is_last)
+            reading = asyncio.get_running_loop().run_in_executor(threads, read_until, chain.path, wanted, is_last)
+            events = await reading
             assert await fired(chain.url) > 0, rule
             return events
 
     async def follow_all() -> list[list[FeedEvent]]:
         return await asyncio.gather(*(follow_one(number, rule) for number, rule in enumerate(rules)))
 
-    return {str(rule): events for rule, events in zip(rules, run(follow_all()), strict=True)}
+    with ThreadPoolExecutor(len(rules)) as threads:  # that of the loop is too small for one consumer each
+        return {str(rule): events for rule, events in zip(rules, run(follow_all()), strict=True)}
 
 
 def values_of(bar: BarClosed | BarRevised) -> tuple[float, ...]:
     return bar.open, bar.high, bar.low, bar.close, bar.volume
 
 
-def marks(lake: Lake, events: list[FeedEvent]) -> list[FeedEvent]:
-    """The bars that are marked as unconfirmed, unknown or, later, as revised; all others are those of a replay."""
+def marks(lake: Lake, events: list[FeedEvent], audited: int = 0) -> list[FeedEvent]:
+    """The bars that are marked as unconfirmed, unknown or, later, as revised; all others are those of a replay.
+
+    Args:
+        lake: What the venue has.
+        events: What a consumer got.
+        audited: Latest steps that may still be revised.
+    """
     steps = [event.step_ms for event in events if isinstance(event, StepClosed)]
     replayed = list(lake_events(lake, VENUE, SYMBOLS, ["1h"], FROM_MS, steps[-1] + HOUR_MS))
     assert steps == [event.step_ms for event in replayed if isinstance(event, StepClosed)]
@@ -136,7 +146,7 @@ def marks(lake: Lake, events: list[FeedEvent]) -> list[FeedEvent]:
             marked.append(bar)
         elif key in revised or not bar.confirmed:
             marked.append(bar)
-        elif bar.open_ms < steps[-1] - UNREVISED * HOUR_MS:
+        elif bar.open_ms < steps[-1] - audited * HOUR_MS + 1:
             assert bar == true[key]
     return marked
 
@@ -161,17 +171,25 @@ def test_messages_that_come_twice_or_out_of_order_change_nothing(
         assert still_stale(events) == set(), rule
 
 
-def test_what_is_lost_is_asked_for_or_marked(tmp_path: Path, lake: Lake, loaded: LoadedMarket) -> None:
-    """A bar that no message told is asked for; a bar that differs from the venue's is marked, never silently wrong."""
-    for rule, events in follow(tmp_path, loaded, MARKED, 15).items():
-        assert len(marks(lake, events)) <= 10, rule
+def test_what_is_lost_is_asked_for_or_marked(
+    tmp_path: Path, lake: Lake, loaded: LoadedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bar that no message told is asked for; another bar than the venue's is marked when it is checked.
+
+    A bar counts as closed when the first message of the next one arrives. Final values that come later, or that no
+    message told although the stream goes on, are a revision.
+    """
+    monkeypatch.setattr(asking, "AUDIT_S", AUDIT_S)
+    monkeypatch.setattr(asking, "_AUDIT_TRACK_S", AUDIT_S / 10.0)
+    for rule, events in follow(tmp_path, loaded, MARKED, AUDITED + 12).items():
+        assert len(marks(lake, events, AUDITED)) <= 30, rule
         assert still_stale(events) == set(), rule
 
 
 @pytest.mark.long
 def test_requests_that_fail_delay_a_feed_and_falsify_nothing(tmp_path: Path, lake: Lake, loaded: LoadedMarket) -> None:
-    """A feed whose requests fail two times in five catches up with the venue, without a wrong bar."""
-    for rule, events in follow(tmp_path, loaded, FAILED, 40).items():
+    """A feed whose requests fail one time in seven catches up with the venue, without a wrong bar."""
+    for rule, events in follow(tmp_path, loaded, FAILED, 20).items():
         assert len(marks(lake, events)) <= 10, rule
         assert still_stale(events) == set(), rule
 
@@ -181,7 +199,7 @@ def test_after_a_loss_everything_is_stale_until_it_is_known_again(
 ) -> None:
     """After a drop, all streams are stale until they are subscribed again and what was missed is asked for."""
     everything = {(symbol, stream) for symbol in SYMBOLS for stream in ("candle 1h", "context")}
-    for rule, events in follow(tmp_path, loaded, LOSSES, 15).items():
+    for rule, events in follow(tmp_path, loaded, LOSSES, 22).items():
         assert len(marks(lake, events)) <= 10, rule
         assert set(stale_in(events)) == everything, rule
         assert still_stale(events) == set(), rule
