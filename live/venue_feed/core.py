@@ -192,6 +192,13 @@ class FeedCore:
         self.health.lose(now_ms)
         self._tell()
 
+    def skip(self, now_s: float) -> None:
+        """Take a message that can't be read: it may have held the last values of any bar."""
+        for track in self.tracks.values():
+            track.lose()
+        for rate in self.rates.values():
+            rate.lose(self.clock.now_ms(now_s))
+
     def acknowledge(self, subscription: Subscription, now_s: float) -> None:
         """Take the acknowledgement of a stream; bars that may have been missed before it are asked for."""
         stream = _id_of(subscription)

@@ -151,6 +151,7 @@ class FeedService:
                     core.refuse(subscription, text, now_s)
             case Unreadable(text):
                 core.problems.append(text)
+                core.skip(now_s)
             case _:
                 return False
         return True

@@ -3,7 +3,8 @@
 Policy while the consumer is behind:
 
 - Of messages of one connection that replace each other only the newest is kept, at the place of its arrival: quotes and
-  contexts by coin, candles by coin, interval and open time, mid prices. A quote is older if the venue's time in it is.
+  contexts by coin, candles by coin, interval and open time, mid prices. A quote is older if the venue's time in it is,
+  a candle if its volume is smaller.
 - Every other item is kept: trades, books, `Opened`, `Lost`, `Subscribed`, `RefusedStream`, `Unreadable`.
 - An item beyond the limit discards everything that waits and leaves one `Lost` in its place. The socket then closes its
   connection, and opens another one after the consumer has read the `Lost`.
@@ -161,7 +162,11 @@ def _key_of(item: InboxItem) -> Hashable:
 
 
 def _is_older(item: InboxItem, other: InboxItem) -> bool:
-    """Return True if a quote is older than another one by the venue's time."""
-    if not (isinstance(item, Arrived) and isinstance(other, Arrived)) or item.message.channel != BBO:
+    """Return True if a message that another one shares its key with was overtaken by it."""
+    if not (isinstance(item, Arrived) and isinstance(other, Arrived)):
         return False
-    return bool(item.message.data.time_ms < other.message.data.time_ms)
+    this, known = item.message.data, other.message.data
+    if item.message.channel == BBO:
+        return bool(this.time_ms < known.time_ms)
+    # A bar has no time of its message, but its volume and its trades only grow.
+    return item.message.channel == CANDLE and (this.volume, this.trades) < (known.volume, known.trades)

@@ -134,6 +134,17 @@ def test_an_older_quote_does_not_replace_a_newer_one() -> None:
     assert inbox.replaced == 1
 
 
+def test_an_overtaken_candle_does_not_replace_the_final_one() -> None:
+    final, update = (candle("BTC", "1h", 0, "1.0") for _ in range(2))
+    final["data"]["v"] = "2.0"
+    for order in ((final, update), (update, final)):
+        inbox = Inbox(10)
+        for each in order:
+            inbox.put(arrived(each))
+        assert read(inbox) == [arrived(final)]
+        assert inbox.replaced == 1
+
+
 def test_the_consumer_waits_for_an_item_and_the_socket_for_the_consumer() -> None:
     async def scenario() -> None:
         inbox = Inbox(10)

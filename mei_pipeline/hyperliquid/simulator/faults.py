@@ -75,6 +75,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _REQUIRED = ("delay_s", "skew_ms")
 _TRIGGERS = ("at", "every", "chance")
 _OF_BARS = ("late_candle", "missing_candle")
+_BARS_KEPT = 8  # a connection may lag behind another by a few bars
 _OF_STREAMS = ("subscription", "candle", "bbo", "context")
 
 _REQUESTS = tuple(str(request.__struct_config__.tag) for request in ANSWERS)
@@ -268,13 +269,13 @@ _Scope = tuple[str | None, str | None]
 
 @dataclass
 class _State:
-    """State of a rule: random numbers, counts, open windows and the decision of each symbol's latest bar."""
+    """State of a rule: random numbers, counts, open windows, and decisions about the latest bars of each symbol."""
 
     random: random.Random
     count: FaultCount = field(default_factory=FaultCount)
     until_s: dict[_Scope, float] = field(default_factory=dict)
     events_left: dict[_Scope, int] = field(default_factory=dict)
-    bars: dict[_Scope, tuple[int | None, bool]] = field(default_factory=dict)
+    bars: dict[_Scope, dict[int | None, bool]] = field(default_factory=dict)
 
 
 class FaultSchedule:
@@ -311,9 +312,12 @@ def _hits(rule: FaultRule, state: _State, point: FaultPoint) -> bool:
         return _decided(rule, state, point)
     # All messages of a bar, on every connection, are one event.
     scope = (point.symbol, point.interval)
-    if scope not in state.bars or state.bars[scope][0] != point.open_ms:
-        state.bars[scope] = point.open_ms, _decided(rule, state, point)
-    return state.bars[scope][1]
+    bars = state.bars.setdefault(scope, {})
+    if point.open_ms not in bars:
+        bars[point.open_ms] = _decided(rule, state, point)
+        if len(bars) > _BARS_KEPT:
+            del bars[next(iter(bars))]
+    return bars[point.open_ms]
 
 
 def _matches(rule: FaultRule, point: FaultPoint) -> bool:
