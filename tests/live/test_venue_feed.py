@@ -116,6 +116,20 @@ def test_a_break_at_the_end_of_a_bar_leaves_it_to_an_answer() -> None:
     assert [(bar.close, bar.confirmed) for bar in scene.of(BarClosed)] == [(108.0, True)]
 
 
+def test_a_message_that_can_not_be_read_leaves_the_bar_to_an_answer() -> None:
+    scene = begun()
+    scene.go_to(minute(1) - 100)
+    scene.core.skip(scene.now_s)
+    scene.answering = False
+    scene.go_to(minute(1) + 100)
+    scene.push(candle(minute(1), volume=0.1))
+    assert scene.of(BarClosed, StepClosed) == []
+    scene.bars += [candle(T0, 108.0, 8.0), candle(minute(1), volume=0.1)]
+    scene.answer(scene.asked[-1])
+    scene.read()
+    assert [(bar.close, bar.confirmed) for bar in scene.of(BarClosed)] == [(108.0, True)]
+
+
 def test_a_message_after_a_silence_does_not_close_the_bar_before_it() -> None:
     scene = begun()
     scene.answering = False
