@@ -4,7 +4,6 @@ Each figure comes from the code that trades: the core of a lane with the feature
 journal on the disk of the home, and `python -m live.run` over the socket of a replay feed.
 """
 
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from live.broker import execute
 from live.lane_files import offered_config, read_lane_config
 from live.paper_broker import PaperBroker
 from mei_pipeline.bench.portfolio import symbol_names
+from mei_pipeline.bench.processes import cpu_s, resident_mb
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS, SyntheticMarket
@@ -56,8 +56,6 @@ _EAGER = {
 
 _IDLE_CPU_S = 0.05  # of a second
 _QUIET_SECONDS = 3
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -223,10 +221,10 @@ def _sweeping(settings: Settings) -> Generator[None]:
 
 def _wait_until_busy(pid: int, longest_s: float = 60.0) -> None:
     """Wait until a process uses more than one processor, or the time is over."""
-    before = _cpu_s(pid)
+    before = cpu_s(pid)
     for _ in range(int(longest_s / 0.5)):
         time.sleep(0.5)
-        now = _cpu_s(pid)
+        now = cpu_s(pid)
         if now - before > 0.5 * 1.2:
             return
         before = now
@@ -304,10 +302,10 @@ def _idle(settings: Settings) -> tuple[float, float, float]:
     try:
         _wait_until_idle(process.pid)
         pids = [process.pid, *_children(process.pid)]
-        before = sum(map(_cpu_s, pids))
+        before = sum(map(cpu_s, pids))
         time.sleep(IDLE_S)
-        used = sum(map(_cpu_s, pids)) - before
-        memory = [_resident_mb(pid) for pid in pids]
+        used = sum(map(cpu_s, pids)) - before
+        memory = [resident_mb(pid) for pid in pids]
     finally:
         process.kill()
         process.wait()
@@ -318,21 +316,12 @@ def _wait_until_idle(pid: int, longest_s: float = 60.0) -> None:
     """Wait until a process has a child and neither has used the processor for some seconds."""
     quiet = 0
     for _ in range(int(longest_s)):
-        before = _cpu_s(pid)
+        before = cpu_s(pid)
         time.sleep(1.0)
-        quiet = quiet + 1 if _cpu_s(pid) - before < _IDLE_CPU_S and _children(pid) else 0
+        quiet = quiet + 1 if cpu_s(pid) - before < _IDLE_CPU_S and _children(pid) else 0
         if quiet == _QUIET_SECONDS:
             return
 
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6

@@ -27,6 +27,7 @@ from live.feed_client import FeedClient, connect, subscription
 from live.feed_protocol import Subscribe
 from live.feed_server import FeedServer, Identity, Taken, listen
 from mei_pipeline.bench.portfolio import symbol_names
+from mei_pipeline.bench.processes import cpu_s, resident_mb
 from mei_pipeline.candles.intervals import interval_ms
 from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS
 from mei_pipeline.errors import Fatal
@@ -44,8 +45,6 @@ _VENUE, _NETWORK = "synthetic", "simulator"
 _START_S = 60.0
 _STEPS = 200
 _PAUSE_S = 0.02
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _follow(client: FeedClient, url: str, pid: int, seconds: int, progress: Prog
     while not any(isinstance(event, CaughtUp) for event in client.read(_START_S)):
         client.ack()
     offset_ms, speed = _clock(url)
-    begin_s, messages, cpu_s = time.monotonic(), _messages(url), _cpu_s(pid)
+    begin_s, messages, used_s = time.monotonic(), _messages(url), cpu_s(pid)
     first_mb = 0.0
     while (elapsed_s := time.monotonic() - begin_s) < seconds:
         for event in client.read(0.5):
@@ -160,7 +159,7 @@ def _follow(client: FeedClient, url: str, pid: int, seconds: int, progress: Prog
             unconfirmed += isinstance(event, BarMissing) or (isinstance(event, BarClosed) and not event.confirmed)
         client.ack()
         if not first_mb and elapsed_s >= seconds / 10:
-            first_mb = _resident_mb(pid)
+            first_mb = resident_mb(pid)
     if not steps_ms:
         raise Fatal("bench feed: no step arrived; run it for longer")
     expected = (steps_ms[-1] - steps_ms[0]) // interval_ms(INTERVALS[0]) + 1
@@ -169,9 +168,9 @@ def _follow(client: FeedClient, url: str, pid: int, seconds: int, progress: Prog
         missing=expected - len(set(steps_ms)),
         unconfirmed=unconfirmed,
         messages=_messages(url) - messages,
-        cpu_s=_cpu_s(pid) - cpu_s,
+        cpu_s=cpu_s(pid) - used_s,
         first_mb=first_mb,
-        last_mb=_resident_mb(pid),
+        last_mb=resident_mb(pid),
     )
 
 
@@ -236,15 +235,6 @@ def _clock(url: str) -> tuple[float, float]:
 
 def _messages(url: str) -> int:
     return int(_ask(url, "counters")["messages"]["sent"])
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
 
 
 class _StampedSteps:

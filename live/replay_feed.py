@@ -31,6 +31,7 @@ from mei_pipeline.execution.events import FeedEvent
 from mei_pipeline.execution.lake_events import EventSlice, open_slice, snapshot_of, steps_of
 from mei_pipeline.settings import CHECKOUT, Settings, one_thread_for_children, read_settings
 from mei_pipeline.text import printable
+from mei_pipeline.times import Time
 
 NETWORK = "replay"
 """Network of every replay."""
@@ -198,22 +199,6 @@ def _remove(path: Path, *, private: bool) -> None:
 
 def _iso_text(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
-
-
-class Time(click.ParamType[int]):
-    """An ISO time as UTC milliseconds; UTC if it names no zone."""
-
-    name = "time"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Convert the text of an option."""
-        try:
-            when = datetime.fromisoformat(value)
-            time_ms = round(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
-            iso(time_ms)  # an offset can lead out of the years that have a text
-        except ValueError:
-            self.fail(f"{value!r}: write an ISO time such as 2026-11-01T00:00Z", param, ctx)
-        return time_ms
 
 
 class Speed(click.ParamType[float]):

@@ -18,7 +18,7 @@ import click
 
 from live.lane_files import read_lane_config
 from live.misbehaviour import parse_misbehaviour
-from live.replay_feed import Speed, Time
+from live.replay_feed import Speed
 from live.running import LaneOptions, Watch
 from live.session import run_lane
 from mei_pipeline import streams
@@ -29,6 +29,7 @@ from mei_pipeline.failures import failure_of
 from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import read_settings
 from mei_pipeline.text import printable
+from mei_pipeline.times import Time
 
 _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 

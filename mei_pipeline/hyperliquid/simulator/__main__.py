@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -22,22 +21,9 @@ from mei_pipeline.hyperliquid.simulator.pushing import UPDATES
 from mei_pipeline.hyperliquid.simulator.state import SimulatorOptions
 from mei_pipeline.settings import read_settings
 from mei_pipeline.text import printable
+from mei_pipeline.times import Time
 
 _FASTEST = 1e6
-
-
-class _StartTime(click.ParamType[int]):
-    name = "time"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Convert an ISO time to UTC milliseconds."""
-        try:
-            when = datetime.fromisoformat(value)
-            time_ms = round(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
-            iso(time_ms)  # an offset can lead out of the years that have a text
-        except ValueError:
-            self.fail(f"{value!r}: write an ISO time such as 2026-11-01T00:00Z", param, ctx)
-        return time_ms
 
 
 @click.command()
@@ -51,7 +37,7 @@ class _StartTime(click.ParamType[int]):
 @click.option(
     "--intervals", help="Intervals, such as 15m,1h.  [default: all of the lake; 15m,1h of a synthetic market]"
 )
-@click.option("--from", "from_ms", type=_StartTime(), help="Start, as ISO time.  [default: 2 days before the last bar]")
+@click.option("--from", "from_ms", type=Time(), help="Start, as ISO time.  [default: 2 days before the last bar]")
 @click.option(
     "--speed",
     type=click.FloatRange(0.0, _FASTEST, min_open=True),
