@@ -64,7 +64,7 @@ class FeedFigures:
         feed_to_lane_p50_ms: From the feed's server to the lane, for a step of all symbols, median.
         feed_to_lane_p99_ms: The same, 99th percentile.
         feed_cpu_pct: Processor time of the feed, in percent of one processor.
-        feed_mb: Resident memory of the feed after a tenth of the time.
+        feed_mb: Resident memory of the feed after half of the time, when it keeps as many bars as it ever does.
         feed_end_mb: The same at the end.
     """
 
@@ -158,7 +158,7 @@ def _follow(client: FeedClient, url: str, pid: int, seconds: int, progress: Prog
                 progress(min(int(elapsed_s), seconds), seconds, "feed: seconds")
             unconfirmed += isinstance(event, BarMissing) or (isinstance(event, BarClosed) and not event.confirmed)
         client.ack()
-        if not first_mb and elapsed_s >= seconds / 10:
+        if not first_mb and elapsed_s >= seconds / 2:
             first_mb = resident_mb(pid)
     if not steps_ms:
         raise Fatal("bench feed: no step arrived; run it for longer")
