@@ -28,6 +28,7 @@ from mei_pipeline.execution.events import (
     CaughtUp,
     ConfigOffered,
     Event,
+    Mark,
     StepClosed,
     Timer,
     Warmed,
@@ -258,12 +259,15 @@ def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
 
 
 def with_market(events: Iterable[Event]) -> Iterator[tuple[list[Event], Event | None]]:
-    """Yield each event that is no market data, with the market data before it; at the end None with the rest."""
+    """Yield each event that is no market data, with the market data before it; at the end None with the rest.
+
+    Marks are left out: no broker of a lane reads them yet.
+    """
     market: list[Event] = []
     for event in events:
         if type(event) in MARKET:
             market.append(event)
-        else:
+        elif type(event) is not Mark:
             yield market, event
             market = []
     yield market, None

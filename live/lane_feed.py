@@ -87,7 +87,8 @@ def venue_opener(settings: Settings) -> OpenFeed:
         try:
             client = connect(path, wanted)
         except FeedBroken as error:
-            raise FeedBroken(f"{error}: `python -m live.feed --network {wanted.network}`") from error
+            command = f"python -m live.feed --network {wanted.network} --venue {wanted.venue}"
+            raise FeedBroken(f"{error}: `{command}`") from error
         try:
             yield client
         finally:

@@ -26,6 +26,7 @@ from live.venue_feed.steps import CheckedSubscription, StepStream
 from live.venue_feed.subscriptions import check_subscription
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Retryable
+from mei_pipeline.execution.events import Mark
 from mei_pipeline.hyperliquid.wire import CANDLE, CONTEXT, Candle, CoinContext, FundingHour, Meta, Subscription
 
 LINGER_S = 300.0
@@ -68,6 +69,7 @@ class FeedCore:
         tracks: Bars by symbol and interval.
         rates: Funding by symbol.
         health: States of the streams.
+        marks: Latest mark price of each symbol.
         problems: Texts for the log, in order.
         clock_doubted: True if a message contradicts the clock, which must be read again.
         asks: Attempts to get history, by symbol and interval, and by symbol and an empty text for funding.
@@ -79,6 +81,7 @@ class FeedCore:
     tracks: dict[tuple[str, str], BarTrack] = field(default_factory=dict)
     rates: dict[str, RateTrack] = field(default_factory=dict)
     health: StreamHealth = field(default_factory=StreamHealth)
+    marks: dict[str, Mark] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     clock_doubted: bool = False
     version: int = 0
@@ -179,6 +182,8 @@ class FeedCore:
         if track is not None:
             at_ms = self.clock.now_ms(seen_s)
             track.take_context(message.context, at_ms, self.clock.span_ms(GUARD_S))
+            prices = float(message.context.mark_price), float(message.context.oracle_price)
+            self.marks[message.coin] = Mark(venue_ms=at_ms, symbol=message.coin, price=prices[0], oracle=prices[1])
             self.health.hear(StreamId(message.coin, CONTEXT_STREAM), at_ms, seen_s)
             self._tell()
 

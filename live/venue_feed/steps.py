@@ -26,11 +26,15 @@ from mei_pipeline.execution.events import (
     FeedEvent,
     FundingRate,
     InstrumentChanged,
+    Mark,
     StepClosed,
 )
 
 GRACE_S = 2.0
 """Longest time that a step waits for its bars after its close, in seconds of the machine."""
+
+MARKS_S = 1.0
+"""Shortest time between two messages of mark prices to a consumer, in seconds of the machine."""
 
 _EARLY_S = 0.1  # the venue's clock is known less exactly than its messages tell it
 _POLL_S = 0.1  # a step that closes at the end of its grace period is late only after this time
@@ -45,6 +49,7 @@ class KnownMarket(Protocol):
     rates: dict[str, RateTrack]
     terms: Mapping[str, SymbolTerms]
     health: StreamHealth
+    marks: dict[str, Mark]
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class StepStream:
         self._terms = {symbol: market.terms[symbol] for symbol in wanted.symbols}
         self._ends: dict[str, int] = {}
         self._news: deque[FeedEvent] = deque()
+        self._marks: dict[str, Mark] = {}
+        self._marks_s = -inf
         # Contents of the latest bars as they were sent; None for a missing one.
         self._sent: dict[tuple[str, str, int], BarValues | None] = {}
 
@@ -110,6 +117,8 @@ class StepStream:
         if self.caught_up:
             while step := self._close(now_s):
                 units.append(step)
+            if marks := self._new_marks(now_s):
+                units.append(marks)
         return Taken(units, inf)
 
     def now_ms(self, now_s: float) -> int:
@@ -135,6 +144,16 @@ class StepStream:
         """Queue an event that belongs to no step; before the snapshot is complete it is left out."""
         if self.caught_up:
             self._news.append(event)
+
+    def _new_marks(self, now_s: float) -> list[Mark]:
+        """Return the mark prices that came since the last ones were sent, at most once in `MARKS_S`."""
+        if now_s < self._marks_s:
+            return []
+        found = {symbol: self._market.marks[symbol] for symbol in self.wanted.symbols if symbol in self._market.marks}
+        new = [mark for symbol, mark in found.items() if self._marks.get(symbol) is not mark]
+        if new:
+            self._marks, self._marks_s = found, now_s + MARKS_S
+        return new
 
     def _catch_up(self, units: list[Sequence[FeedEvent]], now_s: float, room: int) -> None:
         market = self._market

@@ -89,6 +89,20 @@ class StepClosed(Event, frozen=True, kw_only=True):
     late_ms: int = 0
 
 
+class Mark(Event, frozen=True, kw_only=True):
+    """The mark price of a symbol, by which the venue liquidates; it belongs to no step and is not journaled.
+
+    Attributes:
+        symbol: The symbol.
+        price: Mark price in USD.
+        oracle: Oracle price in USD; None if unknown.
+    """
+
+    symbol: str
+    price: float
+    oracle: float | None = None
+
+
 class FundingRate(Event, frozen=True, kw_only=True):
     """A funding rate that falls due: a fraction of notional that longs pay to shorts."""
 
@@ -551,6 +565,7 @@ AnyEvent = (
     | BarMissing
     | BarRevised
     | StepClosed
+    | Mark
     | FundingRate
     | InstrumentChanged
     | FeedHealth
@@ -582,7 +597,9 @@ AnyEvent = (
 )
 """Any event; the union that JSON is decoded to."""
 
-FeedEvent = BarClosed | BarMissing | BarRevised | StepClosed | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
+FeedEvent = (
+    BarClosed | BarMissing | BarRevised | StepClosed | Mark | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
+)
 """Any event that a feed sends; the union that its lines are decoded to."""
 
 FACTS = (RequestAnswered, Flattened, HoldSet, Started, Warmed, Decided, Retried, Sent, Expired, Checkpoint)

@@ -30,6 +30,7 @@ from mei_pipeline.execution.events import (
     FeedHealth,
     FundingRate,
     InstrumentChanged,
+    Mark,
     StepClosed,
 )
 
@@ -37,6 +38,7 @@ EVENTS: list[FeedEvent] = [
     *step(0),
     BarMissing(symbol="A:B/C", interval="1h", open_ms=1, reason="unknown"),
     BarRevised(symbol="Ü\n", interval="1h", open_ms=1, open=0.1, high=0.3, low=1e-300, close=-0.0, volume=1e300),
+    Mark(symbol="A", price=101.5, oracle=101.25),
     FundingRate(symbol="A", due_ms=7, rate=-1.25e-05, oracle=3.0),
     InstrumentChanged(
         symbol="A",

@@ -1,6 +1,7 @@
 """The core of a venue's feed: which bars it calls closed, missing or unknown, and when a step ends."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -342,6 +343,21 @@ def test_a_refused_stream_stays_stale() -> None:
     scene.push(candle(T0, volume=0.7))
     assert scene.of(FeedHealth)[-1].stale_since_ms is not None
     assert "the venue refuses the stream: no" in scene.core.problems[-1]
+
+
+def test_marks_are_sent_once_a_second_to_a_consumer_that_has_caught_up() -> None:
+    scene = begun()
+    scene.rate = "0.0001"
+    scene.marks.clear()
+    scene.pass_time(5.0)
+    assert 4 <= len(scene.marks) <= 6
+    assert {(mark.symbol, mark.price, mark.oracle) for mark in scene.marks} == {("BTC", 100.0, 100.0)}
+    times = [mark.venue_ms or 0 for mark in scene.marks]
+    assert all(later - earlier >= 999 for earlier, later in pairwise(times))
+    scene.rate = ""
+    scene.marks.clear()
+    scene.pass_time(3.0)
+    assert len(scene.marks) <= 1, "a mark that was sent is not sent again"
 
 
 def test_funding_falls_due_with_the_last_pushed_rate() -> None:

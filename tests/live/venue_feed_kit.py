@@ -12,7 +12,7 @@ from live.venue_feed.core import FeedCore
 from live.venue_feed.health import CONTEXT_STREAM
 from live.venue_feed.steps import StepStream
 from mei_pipeline.candles.intervals import HOUR_MS, MINUTE_MS, interval_ms
-from mei_pipeline.execution.events import FeedEvent
+from mei_pipeline.execution.events import FeedEvent, Mark
 from mei_pipeline.hyperliquid.wire import (
     CONTEXT,
     Asset,
@@ -92,6 +92,7 @@ class Scene:
         self.core.take_meta(meta(*self.symbols))
         self.stream: StepStream = self.subscribe(self.from_ms)
         self.events: list[FeedEvent] = list(self.stream.snapshot())
+        self.marks: list[Mark] = []
 
     def subscribe(self, from_ms: int) -> StepStream:
         """A further consumer."""
@@ -146,7 +147,8 @@ class Scene:
     def read(self) -> None:
         """The consumer reads and acknowledges everything."""
         while units := self.stream.take(self.now_s, 64).steps:
-            self.events += [event for unit in units for event in unit]
+            for event in (event for unit in units for event in unit):
+                (self.marks if isinstance(event, Mark) else self.events).append(event)
 
     def pass_time(self, seconds: float, *, step_s: float = 0.05) -> None:
         """Let time pass in small rounds."""
