@@ -15,7 +15,7 @@ from live.lane_feed import socket_path
 from live.venue_feed.service import START_PATIENCE_S, start_service
 from mei_pipeline import streams
 from mei_pipeline.errors import ConfigError, MeiError
-from mei_pipeline.files import locked
+from mei_pipeline.files import explain, locked, refused
 from mei_pipeline.hyperliquid.budget import PER_MINUTE, RateBudget, budget_path
 from mei_pipeline.hyperliquid.client import InfoClient
 from mei_pipeline.hyperliquid.network import Endpoints, endpoints_of
@@ -62,8 +62,12 @@ def _make_own(folder: Path) -> None:
 
     Raises:
         ConfigError: Another user owns the folder.
+        DataError, Retryable: It can't be made.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(error, f"{folder}: can't be made: {explain(error)}") from error
     if folder.stat().st_uid != os.getuid():
         raise ConfigError(f"{folder}: another user owns it; remove it, or set --socket")
 
@@ -86,10 +90,10 @@ def main(network: str, simulator_url: str | None, venue: str, path: Path | None,
         if simulator_url is not None and network != "simulator":
             raise ConfigError(f"--simulator-url: the network {network} has its own address; leave the option out")
         settings = read_settings()
+        _make_own(settings.feeds)
         if path is None:
             path = socket_path(settings, venue, network)
             _make_own(path.parent)
-        settings.feeds.mkdir(parents=True, exist_ok=True)
         lock = settings.feeds / f"{venue}.{network}.lock"
         with locked(lock, f"feed of {venue} on {network}"), listen(path) as listener:
             try:

@@ -103,6 +103,20 @@ def test_a_wrong_option_is_one_clear_error(tmp_path: Path, arguments: tuple[str,
     assert text in output
 
 
+def test_a_folder_of_sockets_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "feeds").write_text("a file")
+    status, output = invoke(tmp_path, "--network", "simulator", "--patience", "0")
+    assert (status, output.count("error:")) == (3, 1), output
+    assert "feeds: can't be made: " in output
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 12_345)
+    status, output = invoke(tmp_path, "--network", "simulator", "--patience", "0")
+    assert (status, output.count("error:")) == (2, 1), output
+    assert "another user owns it" in output
+
+
 def test_a_clock_that_is_off_is_an_error() -> None:
     clock = VenueClock(10.0, float(T0))
     check_clock(clock, 10.0, T0 / 1000.0 + 59.0)
