@@ -42,6 +42,7 @@ def check_subscription(wanted: Subscribe, terms: Mapping[str, SymbolTerms], now_
     if wanted.from_ms > now_ms + step_ms:
         raise ConfigError(
             f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: after the feed's clock, {iso(now_ms)}; a lane that "
-            f"knows later steps has followed another network, or a simulator that started later; a new lane can begin earlier with --from"
+            f"knows later steps has followed another network, or a simulator that started later; a new lane can begin "
+            f"earlier with --from"
         )
     return CheckedSubscription(symbols, intervals, wanted.from_ms)
