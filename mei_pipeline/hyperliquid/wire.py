@@ -1,9 +1,11 @@
 """Wire names of Hyperliquid: one model for each payload, with the venue's name of each field.
 
 This is the only module that spells names of the venue, which has announced new ones; that is why it is longer than
-others. Fields that only the simulator sends, and no code of MEI reads, are in `simulator/shapes.py`. The models read what MEI uses and ignore unknown fields. A field that the venue may leave out or send as null
-is None then. Values of which the venue adds new ones without notice, such as states of orders, are plain text.
-Numbers that the venue writes as decimal strings are `Decimal`; they must be finite. Times are UTC milliseconds.
+others. Fields that only the simulator sends, and no code of MEI reads, are in `simulator/shapes.py`.
+
+The models read what MEI uses and ignore unknown fields. A field that the venue may leave out or send as null is None
+then. Values of which the venue adds new ones without notice, such as states of orders, are plain text. Numbers that the
+venue writes as decimal strings are `Decimal`; they must be finite. Times are UTC milliseconds.
 """
 
 from decimal import Decimal
